@@ -1,0 +1,57 @@
+# Everything that is fetched or built lies in .build; Go's own caches aside. README.md says what the targets are for.
+
+GO     ?= go
+PYTHON ?= python3
+BUILD  := $(CURDIR)/.build
+PKG    ?= ./...# what `make test` tests
+
+# Python would leave its caches beside the sources.
+export PYTHONDONTWRITEBYTECODE := 1
+
+# They fetch when nothing is there, so they are asked for only by the recipes that need them. A failure ends the recipe: see `set -e`.
+with_envoy := set -e; ENVOY="$$($(PYTHON) tools/envoy.py)"; export ENVOY;
+with_cc    := CC="$$($(PYTHON) tools/cc.py)"; CGO_ENABLED=1; export CC CGO_ENABLED;
+# One package at a time: the whole systems of two would starve each other on a small machine.
+go_test    := $(GO) test -p 1 -race -shuffle=on -timeout 9m
+
+.PHONY: build envoy demo bench test test-etcdctl check lint budget clean
+
+build:
+	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
+
+# Prints where the Envoy is.
+envoy:
+	@$(PYTHON) tools/envoy.py
+
+demo: build
+	@$(with_envoy) exec $(BUILD)/rampart demo $(ARGS)
+
+bench: build
+	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
+
+test:
+	@$(with_envoy) $(with_cc) $(go_test) $(PKG)
+
+# Needs an etcdctl of somebody else's, $ETCDCTL or on the PATH: that its users are equals of ours is only shown by the real one.
+test-etcdctl:
+	@$(with_cc) $(go_test) -tags etcdctl -run TestForeignEtcdctl ./testenv/
+
+check: lint budget
+
+# The tools have a module of their own, so that none of what they need gets into rampart.
+lint:
+	@unformatted="$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...) tools)"; \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) build -C tools -o $(BUILD)/tools/ tool
+	$(BUILD)/tools/staticcheck -checks inherit,ST1016 ./...
+	$(BUILD)/tools/revive -config tools/revive.toml -formatter plain -set_exit_status ./...
+
+# What the linters above lack; and that it can fail is tested first.
+budget:
+	$(PYTHON) -m unittest discover -q -s tools
+	$(GO) test -C tools ./...
+	$(GO) run -C tools ./budget $(CURDIR)
+
+clean:
+	rm -rf $(BUILD)
