@@ -1,0 +1,106 @@
+package judge
+
+import "time"
+
+const (
+	bad      = 0.30 // error share from which the rail trips
+	hot      = 0.20 // error share of a turn that counts as failing
+	control  = 20   // requests of live without which it says nothing
+	fewTurns = 2    // a single turn never trips
+)
+
+// Guard is the hard rail beside the evidence (judge.md 2d with the rules of 2g): it trips at once, in the warm-up too, when most of a healthy live's candidate
+// fails. Its zero value is ready to use.
+type Guard struct{ recent window }
+
+// Trip is what tripped the rail: Bad of Finished candidate requests within Window.
+type Trip struct {
+	Bad, Finished uint64
+	Window        time.Duration
+}
+
+// Turn takes one turn of both arms, with the dispersion and the incident level that Errors found (Evidence.Phi, Evidence.Level). Turns that are no reading (see
+// Turn) are left out and never trip, and neither does a phi or level that is not a number.
+func (g *Guard) Turn(t Turn, phi, level float64) (Trip, bool) {
+	t, ok := t.fit()
+	if !ok {
+		return Trip{}, false
+	}
+	g.recent.add(t.Length, t.arms())
+	c := court{phi: phi, healthy: 0.05 + level/5, alone: t.alone(), all: g.recent.last(span), live3: g.recent.last(3 * time.Second).live}
+	var s stretch
+	for i := range g.recent.ring.n {
+		turn, length := g.recent.back(i)
+		s.extend(turn, length)
+		if s.length < span && c.short(s) {
+			return s.trip(), true
+		}
+	}
+	return s.trip(), c.long(s)
+}
+
+// court is what a stretch of turns is held against.
+type court struct {
+	phi     float64
+	healthy float64 // live is healthy below this error share
+	alone   bool
+	all     arms   // the last 10 s
+	live3   Counts // live's last 3 s
+}
+
+// stretch is a run of turns that ends with the newest.
+type stretch struct {
+	arms
+	length  time.Duration
+	turns   int
+	failing int           // turns with at least a fifth of the candidate's requests failing
+	seconds int           // candidate errors that are at least a second apart
+	apart   time.Duration // how long the stretch must be for the next of them
+}
+
+// extend adds the turn before the stretch.
+func (s *stretch) extend(turn arms, length time.Duration) {
+	if turn.candidate.Bad > 0 && s.length >= s.apart {
+		s.seconds++
+		s.apart = s.length + time.Second
+	}
+	s.add(turn)
+	s.length += length
+	s.turns++
+	if turn.candidate.Bad > 0 && turn.candidate.rate() >= hot {
+		s.failing++
+	}
+}
+
+func (s *stretch) trip() Trip {
+	return Trip{Bad: s.candidate.Bad, Finished: s.candidate.finished(), Window: s.length}
+}
+
+// failed reports whether enough of the candidate's requests failed, more of them than bursts explain, and not in one turn only.
+func (s *stretch) failed(least uint64, errors float64) bool {
+	n := s.candidate.finished()
+	return n >= least && s.candidate.rate() >= bad && float64(s.candidate.Bad) >= errors && s.failing >= fewTurns
+}
+
+// long is the rule for the last 10 s.
+func (c court) long(s stretch) bool {
+	if !s.failed(20, 6*c.phi) || s.candidate.finished() < 100 && s.seconds < 5 {
+		return false
+	}
+	if s.live.finished() < control {
+		// Too little of live to acquit it of a shared fault. That is held against the candidate only when live gets nothing at all.
+		return c.alone
+	}
+	return c.well(s.live, s.candidate) && (c.live3.finished() < control || c.well(c.live3, s.candidate))
+}
+
+// short is the rule for any stretch of at least two turns below 10 s.
+func (c court) short(s stretch) bool {
+	return s.turns >= fewTurns && s.failed(200, 10*c.phi) && 2*s.failing >= s.turns &&
+		s.live.finished() >= control && c.well(s.live, s.candidate) && c.well(c.all.live, s.candidate)
+}
+
+// well reports whether live is healthy: in itself, and by far healthier than the candidate.
+func (c court) well(live, candidate Counts) bool {
+	return live.rate() < min(c.healthy, candidate.rate()/2)
+}

@@ -1,0 +1,130 @@
+package judge
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	bets       = 2 * effects       // each effect since the start, then each effect since some later turn
+	fromStart  = 0.5               // prior weight of "worse from the start" (judge.md 2a, w0)
+	startEvery = 600 * time.Second // a later start is expected once in this time (h = length/600 s)
+	capShare   = 0.4               // of the way to the limit, for one bet in one turn: no single turn decides
+	burstSpan  = 4 * time.Second
+	burstShare = 0.8 // of the cap of one turn, for one bet in any 4 s
+	burstSlots = int(burstSpan / shortest)
+	never      = -math.MaxFloat64 / 2 // ln of a wealth of nothing, but a number, so that sums stay numbers
+)
+
+// process is an e-process: the wealth of a mixture of bets that the candidate is worse than a boundary, over effect sizes and starting times. All in logs.
+type process struct {
+	wealth [bets]float64 // of each bet; those on later starts hold the prior of every start so far in them
+	rest   float64       // log prior of not having started yet
+	now    float64       // log wealth of the mixture
+	peak   float64       // its maximum: by Ville's inequality it exceeds ln(1/α) with probability α at most
+
+	// What each bet gained in the turns of the last 4 s: the burst cap. Kept in single precision because it is most of the state that leaders store.
+	recent ring
+	gained [burstSlots][bets]float32
+}
+
+func newProcess() process {
+	var p process
+	for i := effects; i < bets; i++ {
+		p.wealth[i] = never
+	}
+	return p
+}
+
+// pace is what bounds the gains of one turn.
+type pace struct {
+	length time.Duration
+	limit  float64 // ln(1/α)
+	relief float64 // how many times more than the burst cap's least is allowed
+}
+
+// hazard is the prior probability that the candidate turned bad in this turn.
+func (p pace) hazard() float64 { return p.length.Seconds() / startEvery.Seconds() }
+
+// caps are the most that one bet may gain in this turn, if it is on the start and if it is on a later one.
+func (p pace) caps() (start, later float64) {
+	way := p.limit + math.Log(effects)
+	return capShare * (way - math.Log(fromStart)), capShare * (way - math.Log((1-fromStart)*p.hazard()))
+}
+
+// turn settles one turn's bets.
+func (p *process) turn(gains [effects]float64, at pace) {
+	p.startLater(at.hazard())
+	start, later := at.caps()
+	burst := p.burst(at.length)
+	number := p.recent.push(at.length, burstSpan)
+	row := &p.gained[number%uint64(burstSlots)]
+	*row = [bets]float32{}
+	for i := range p.wealth {
+		most := pick(i < effects, start, later)
+		gain := min(gains[i%effects], most)
+		if gain > 0 {
+			// Capping from above keeps the supermartingale property, whatever the cap is made of.
+			gain = min(gain, max(0, burstShare*at.relief*most-burst[i]))
+			row[i] = float32(gain)
+		}
+		p.wealth[i] += gain
+	}
+	p.mix()
+}
+
+// startLater moves the prior of starting in this turn into the bets on later starts.
+func (p *process) startLater(hazard float64) {
+	begins := p.rest + math.Log(hazard)
+	for i := effects; i < bets; i++ {
+		p.wealth[i] = logAdd(p.wealth[i], begins)
+	}
+	p.rest += math.Log1p(-hazard)
+}
+
+// burst sums what each bet gained in the turns that share 4 s with a turn of the given length.
+func (p *process) burst(length time.Duration) [bets]float64 {
+	var sum [bets]float64
+	for i := range p.recent.n {
+		number := p.recent.back(i)
+		if length += p.recent.length(number); length > burstSpan {
+			break
+		}
+		for j, gain := range p.gained[number%uint64(burstSlots)] {
+			sum[j] += float64(gain)
+		}
+	}
+	return sum
+}
+
+// mix computes the mixture's wealth.
+func (p *process) mix() {
+	start := math.Log(fromStart / effects)
+	later := math.Log((1 - fromStart) / effects)
+	top := math.Log(1-fromStart) + p.rest
+	rest := top
+	for i, wealth := range p.wealth {
+		top = max(top, wealth+pick(i < effects, start, later))
+	}
+	sum := math.Exp(rest - top)
+	for i, wealth := range p.wealth {
+		sum += math.Exp(wealth + pick(i < effects, start, later) - top)
+	}
+	p.now = top + math.Log(sum)
+	p.peak = max(p.peak, p.now)
+}
+
+func pick(first bool, a, b float64) float64 {
+	if first {
+		return a
+	}
+	return b
+}
+
+// logAdd is ln(e^a + e^b).
+func logAdd(a, b float64) float64 {
+	if a < b {
+		a, b = b, a
+	}
+	return a + math.Log1p(math.Exp(b-a))
+}

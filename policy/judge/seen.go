@@ -1,0 +1,61 @@
+package judge
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	seenOver  = time.Second
+	seenLeast = 20   // candidate requests that should have been issued
+	seenPart  = 0.25 // of them, below which the candidate is cut off
+)
+
+// Issued is how many tries proxies started to each arm in one turn.
+type Issued struct{ Live, Candidate uint64 }
+
+// Seen convicts a candidate that gets far less traffic than its share says: proxies have ejected it or cannot reach it, so there are hardly any errors to count.
+// It may be fed only with requests from proxies that held the present share all turn long. Its zero value is ready to use.
+type Seen struct {
+	recent window // requests issued, as Good, in the steady turns of the last 10 s
+	fresh  int    // newest turns that are of the present share, without a gap
+	share  float64
+}
+
+// Turn takes what both arms were issued in one turn and reports whether the candidate is cut off: over at least the last second it should have been issued 20
+// requests or more and was issued less than a quarter, while live got at least half of its part of what is usual. A turn that is not steady, of another share than
+// the one before, or no reading (see Turn) says nothing, and the second begins anew after it.
+func (s *Seen) Turn(length time.Duration, share float64, steady bool, issued Issued) bool {
+	t, ok := Turn{Length: length, Share: share, Live: Counts{Good: issued.Live}, Candidate: Counts{Good: issued.Candidate}}.fit()
+	if !ok || !steady || t.Share != s.share {
+		s.fresh = 0
+		s.share = t.Share
+		if math.IsNaN(s.share) {
+			s.share = 0
+		}
+		return false
+	}
+	s.recent.add(t.Length, t.arms())
+	s.fresh = min(s.fresh+1, s.recent.ring.n)
+	return s.cutOff()
+}
+
+func (s *Seen) cutOff() bool {
+	var sum arms
+	var lasted time.Duration
+	for i := 0; i < s.fresh && lasted < seenOver; i++ {
+		turn, length := s.recent.back(i)
+		sum.add(turn)
+		lasted += length
+	}
+	if lasted < seenOver {
+		return false
+	}
+	should := s.share * sum.finished()
+	if should < seenLeast || float64(sum.candidate.Good) >= seenPart*should {
+		return false
+	}
+	// When the whole fleet's traffic falls, live gets less than usual too, and nobody is to blame.
+	usual := s.recent.last(span).finished() / s.recent.ring.total.Seconds()
+	return float64(sum.live.Good) >= 0.5*(1-s.share)*usual*lasted.Seconds()
+}

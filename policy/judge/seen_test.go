@@ -1,0 +1,112 @@
+package judge_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/rampart-proxy/rampart/policy/judge"
+)
+
+// flow is one turn of 250 ms of proxies that held a share of a quarter throughout.
+type flow struct{ live, candidate uint64 }
+
+func (f flow) into(s *judge.Seen) bool {
+	return s.Turn(quarter, 0.25, true, judge.Issued{Live: f.live, Candidate: f.candidate})
+}
+
+// until feeds turns and returns the number of the one that convicted, 0 for none.
+func until(s *judge.Seen, turns int, f flow) int {
+	for i := range turns {
+		if f.into(s) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// running has seen ten seconds of 300 requests per second, split as configured.
+func running(t *testing.T) *judge.Seen {
+	s := &judge.Seen{}
+	if turn := until(s, 41, flow{56, 19}); turn != 0 {
+		t.Fatalf("the configured split convicted at turn %d", turn)
+	}
+	return s
+}
+
+func TestSeenConvictsWithinASecondWhenTheCandidateGetsNothing(t *testing.T) {
+	if turn := until(running(t), 40, flow{75, 0}); turn == 0 || turn > 4 {
+		t.Errorf("convicted at turn %d", turn)
+	}
+}
+
+func TestSeenConvictsBelowAQuarterOnly(t *testing.T) {
+	// A quarter of 75 requests a turn should be 18.75; a quarter of that is 4.7.
+	if turn := until(running(t), 40, flow{71, 4}); turn == 0 {
+		t.Error("a fifth of the candidate's share does not convict")
+	}
+	if turn := until(running(t), 40, flow{70, 5}); turn != 0 {
+		t.Errorf("more than a quarter convicts at turn %d", turn)
+	}
+}
+
+func TestSeenWantsTwentyRequestsThatShouldHaveBeen(t *testing.T) {
+	if turn := until(&judge.Seen{}, 40, flow{19, 0}); turn != 0 { // a quarter of 76 in a second is 19
+		t.Errorf("convicted at turn %d", turn)
+	}
+	if turn := until(&judge.Seen{}, 40, flow{20, 0}); turn != 5 { // the first turn only tells the share
+		t.Errorf("convicted at turn %d, not 5", turn)
+	}
+}
+
+func TestSeenConvictsNobodyWhenTheWholeFleetsTrafficFalls(t *testing.T) {
+	s := running(t)
+	for i := range 12 {
+		if (flow{22, 0}).into(s) {
+			t.Fatalf("convicted at turn %d although live fell to a third too", i+1)
+		}
+	}
+}
+
+func TestSeenBeginsAnewAfterAChange(t *testing.T) {
+	for name, change := range map[string]func(s *judge.Seen) bool{
+		"share":     func(s *judge.Seen) bool { return s.Turn(quarter, 0.5, true, judge.Issued{Live: 75, Candidate: 0}) },
+		"unsteady":  func(s *judge.Seen) bool { return s.Turn(quarter, 0.25, false, judge.Issued{Live: 75, Candidate: 0}) },
+		"no length": func(s *judge.Seen) bool { return s.Turn(0, 0.25, true, judge.Issued{Live: 75, Candidate: 0}) },
+		"no share": func(s *judge.Seen) bool {
+			return s.Turn(quarter, math.NaN(), true, judge.Issued{Live: 75, Candidate: 0})
+		},
+		"huge counts": func(s *judge.Seen) bool {
+			return s.Turn(quarter, 0.25, true, judge.Issued{Live: 1 << 63, Candidate: 0})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := running(t)
+			// Never a whole second of the same share: never a conviction.
+			for range 40 {
+				if until(s, 2, flow{75, 0}) != 0 || change(s) {
+					t.Fatal("convicted")
+				}
+			}
+			if until(s, 6, flow{75, 0}) == 0 {
+				t.Error("a whole second after the last change does not convict")
+			}
+		})
+	}
+}
+
+func TestSeenTakesTurnsOfAnyLength(t *testing.T) {
+	for _, length := range []time.Duration{100 * time.Millisecond, 700 * time.Millisecond, time.Second, 5 * time.Second} {
+		var s judge.Seen
+		convicted := time.Duration(0)
+		for at := length; at <= 20*time.Second && convicted == 0; at += length {
+			if s.Turn(length, 0.25, true, judge.Issued{Live: uint64(300 * length.Seconds())}) {
+				convicted = at
+			}
+		}
+		// One turn tells the share, then a full second is needed.
+		if convicted < length+time.Second || convicted > 2*length+time.Second {
+			t.Errorf("turns of %s: convicted after %s", length, convicted)
+		}
+	}
+}
