@@ -1,0 +1,251 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	observeLive  = 10 * time.Second // live is observed this long before its candidate gets the first request
+	guardOnly    = 5 * time.Second  // at full weight by promote or cutover, with nothing but the judge's no
+	rollingGrace = 5 * time.Second  // after the dead-man's time no proxy can still be off live
+)
+
+// Decide is the pure step of a service: from all that was read to what is served next. It looks at reasons to roll back first, in every phase; an order or a
+// pause changes the climb only.
+func Decide(t Turn) Decision {
+	d := &decider{Turn: t}
+	if !t.Served.Serves() {
+		d.firstDocument()
+		return d.out
+	}
+	next := *t.Served
+	d.next = &next
+	d.out.Served = d.next
+	d.takeDocument()
+	if d.out.Delete {
+		return d.out
+	}
+	if d.next.Release == nil {
+		d.steady()
+	} else {
+		running := *d.next.Release
+		d.next.Release = &running
+		d.run(&running)
+	}
+	return d.out
+}
+
+// decider is one turn's work sheet: what was read and what has been decided so far. It lives for one call of Decide.
+type decider struct {
+	Turn
+	next *Served
+	out  Decision
+}
+
+func (d *decider) event(name, format string, args ...any) {
+	d.out.Events = append(d.out.Events, Event{Name: name, Text: fmt.Sprintf(format, args...)})
+	d.out.Save = true
+}
+
+// firstDocument makes the wish of a service that never served anything live at once: there is nothing to compare it with. A refused first document leaves
+// a served key that serves nothing and says why.
+func (d *decider) firstDocument() {
+	switch {
+	case d.Wish.Mod == 0:
+		return
+	case d.Orphan:
+		d.out.Alarm = "its served key is missing although it has permits or history; what replicas serve is kept until `rampart adopt`"
+		return
+	}
+	d.next = &Served{}
+	if d.Served != nil {
+		*d.next = *d.Served
+	}
+	d.out.Served = d.next
+	if problems := d.problems(); len(problems) > 0 {
+		d.refuse(problems)
+		return
+	}
+	wish := d.Wish.Service.Wish()
+	d.next.Service, d.next.Accepted, d.next.Refused = d.Wish.Service, d.Wish.Mod, nil
+	d.next.Live = Arm{Ref: wish, Definition: d.Wish.Service.Backends[wish.Backend]}
+	d.event("accepted", "first document: %s is live", wish)
+}
+
+// problems says why the newest document cannot be accepted.
+func (d *decider) problems() []string {
+	if len(d.Wish.Problems) > 0 {
+		return d.Wish.Problems
+	}
+	var problems []string
+	for _, p := range Accept(d.Wish.Service, d.Around) {
+		problems = append(problems, p.Error())
+	}
+	return problems
+}
+
+// takeDocument accepts or refuses the newest document. A refused one changes nothing but the note beside what is served.
+func (d *decider) takeDocument() {
+	if d.Wish.Mod == 0 {
+		d.documentGone()
+		return
+	}
+	if d.Wish.Mod == d.next.Accepted || (d.next.Refused != nil && d.next.Refused.Revision == d.Wish.Mod && !d.refusalOutdated()) {
+		return
+	}
+	problems := d.problems()
+	if len(problems) > 0 {
+		d.refuse(problems)
+		return
+	}
+	changes := Differences(d.next.Service, d.Wish.Service)
+	d.next.Service, d.next.Accepted, d.next.Refused = d.Wish.Service, d.Wish.Mod, nil
+	d.next.Live = d.redefine(d.next.Live)
+	if r := d.next.Release; r != nil {
+		kept := *r
+		kept.Candidate = d.redefineCandidate(r)
+		d.next.Release = &kept
+	}
+	d.event("accepted", "document accepted: %s", strings.Join(changes, ", "))
+}
+
+// refusalOutdated reports whether a refused document fits now, because what it clashed with has changed.
+func (d *decider) refusalOutdated() bool {
+	return !slices.Equal(d.problems(), d.next.Refused.Problems)
+}
+
+func (d *decider) refuse(problems []string) {
+	if r := d.next.Refused; r != nil && r.Revision == d.Wish.Mod && slices.Equal(r.Problems, problems) {
+		return
+	}
+	d.next.Refused = &Refusal{Revision: d.Wish.Mod, Problems: problems}
+	d.event("refused", "document refused, nothing changes: %s", strings.Join(problems, "; "))
+}
+
+// documentGone handles a service whose document is not there. Only a deletion that was seen, by itself and while no release runs, stops the service.
+func (d *decider) documentGone() {
+	switch {
+	case !d.Wish.Gone:
+		d.out.Alarm = "its document is gone; what was served is kept until the document is put again or `rampart adopt`"
+	case d.next.Release != nil:
+		d.out.Alarm = "its document was deleted while a release runs: refused; put it again, or delete it when the release has ended"
+	default:
+		d.out.Delete = true
+		d.event("stopped", "the document was deleted: no longer served")
+	}
+}
+
+// redefine applies an edited definition to the live arm, as long as it tells of the same revision: endpoints, protocol and health apply at once at rest.
+// While a release runs the connection settings of a serving cluster stay as they are.
+func (d *decider) redefine(arm Arm) Arm {
+	if d.next.Release != nil {
+		return d.redefineRunning(arm)
+	}
+	if definition, ok := d.next.Service.Backends[arm.Backend]; ok && definition.Revision == arm.Revision {
+		arm.Definition = definition
+	}
+	return arm
+}
+
+// redefineRunning applies new endpoints only: `protocol` and `health` edits wait for the end of the release.
+func (d *decider) redefineRunning(arm Arm) Arm {
+	definition, ok := d.next.Service.Backends[arm.Backend]
+	if !ok || definition.Revision != arm.Revision || (definition.DNS == "") != (arm.Definition.DNS == "") {
+		return arm
+	}
+	arm.Definition.Endpoints = definition.Endpoints
+	return arm
+}
+
+// redefineCandidate applies a whole edited definition while the candidate has had no request, and new endpoints later.
+func (d *decider) redefineCandidate(r *Release) Arm {
+	arm := r.Candidate
+	definition, ok := d.next.Service.Backends[arm.Backend]
+	if r.Phase == Gated && ok && definition.Revision == arm.Revision {
+		arm.Definition = definition
+		return arm
+	}
+	return d.redefineRunning(arm)
+}
+
+// steady looks for a reason to begin a release.
+func (d *decider) steady() {
+	wish, live := d.next.Service.Wish(), d.next.Live
+	d.settleEdits()
+	retry := d.Order != nil && d.Order.Verb == Retry
+	if d.Order != nil && !(retry && d.next.Blocked != nil) {
+		d.drop("no release runs that it could be for")
+	}
+	if d.next.Blocked != nil && (wish != *d.next.Blocked || retry) {
+		if retry {
+			d.obey()
+		}
+		d.next.Blocked = nil
+		d.out.Save = true
+	}
+	if wish == live.Ref || d.next.Blocked != nil {
+		return
+	}
+	d.begin(wish)
+}
+
+// settleEdits applies the edits that waited for the end of a release.
+func (d *decider) settleEdits() {
+	arm := d.redefine(d.next.Live)
+	if !sameDefinition(arm.Definition, d.next.Live.Definition) {
+		d.next.Live = arm
+		d.out.Save = true
+	}
+}
+
+func sameDefinition(a, b Backend) bool {
+	sameHealth := (a.Health == nil) == (b.Health == nil) && (a.Health == nil || *a.Health == *b.Health)
+	return sameHealth && a.Protocol == b.Protocol && a.DNS == b.DNS && slices.Equal(a.Endpoints, b.Endpoints)
+}
+
+// begin starts a release at weight 0. Its permit is created in the transaction that saves it.
+func (d *decider) begin(wish Ref) {
+	plan := d.next.Service.Plan
+	release := &Release{
+		ID:        fmt.Sprintf("%s-%d", wish.Backend, d.Revision),
+		Began:     d.Revision,
+		Candidate: Arm{Ref: wish, Definition: d.next.Service.Backends[wish.Backend]},
+		Mode:      ByPlan,
+		Phase:     Gated,
+		Capacity:  len(d.next.Live.Definition.Endpoints),
+		Waits:     "the proxies to accept the candidate's endpoints",
+	}
+	if plan.Cutover != nil || d.goingBack(wish) {
+		release.Mode = ByCutover
+	}
+	d.next.Release = release
+	d.out.CreatePermit = release.ID
+	d.event("began", "%s over %s", wish, d.next.Live.Ref)
+}
+
+// goingBack reports whether wish is what was live before the last commit, not longer ago than keep.
+func (d *decider) goingBack(wish Ref) bool {
+	last := d.next.Last
+	return last != nil && last.Result == Committed && last.From == wish && d.Now.Sub(last.At) < d.next.Service.Plan.Keep.Std()
+}
+
+func (d *decider) obey() {
+	d.out.DropOrder = true
+	d.event("ordered", "%s", d.Order.Verb)
+}
+
+func (d *decider) drop(why string) {
+	d.out.DropOrder = true
+	d.event("dropped", "order %s is dropped: %s", d.Order.Verb, why)
+}
+
+// String names what is deployed: "green v42".
+func (r Ref) String() string {
+	if r.Revision == "" {
+		return r.Backend
+	}
+	return r.Backend + " " + r.Revision
+}

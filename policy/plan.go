@@ -1,0 +1,94 @@
+package policy
+
+import "time"
+
+// Rung is one weight of a plan and the least time a release stays there.
+type Rung struct {
+	Weight Weight
+	Dwell  time.Duration
+}
+
+// linearRungs is how many rungs a linear plan is climbed in: steps of 5 %.
+const linearRungs = 20
+
+// Rungs returns the weights that a plan climbs, strictly rising; the last one is full weight less the holdback, where the release bakes. The plan must
+// have its defaults. Steps above the last rung are left out: a holdback takes precedence.
+func (p Plan) Rungs() []Rung {
+	top := min(Full-*p.Holdback, MaxRunning)
+	var rungs []Rung
+	for _, rung := range p.shape() {
+		if rung.Weight < top {
+			rungs = append(rungs, rung)
+		}
+	}
+	return append(rungs, Rung{Weight: top, Dwell: p.Bake.Std()})
+}
+
+// shape lists the rungs below the top, and perhaps some above it.
+func (p Plan) shape() []Rung {
+	switch {
+	case p.Linear != nil:
+		return p.Linear.rungs()
+	case p.Exponential != nil:
+		return p.Exponential.rungs()
+	case p.Cutover != nil:
+		return nil
+	}
+	rungs := make([]Rung, len(p.Steps))
+	for i, weight := range p.Steps {
+		rungs[i] = Rung{Weight: weight, Dwell: p.Soak.Std()}
+	}
+	return rungs
+}
+
+func (l Linear) rungs() []Rung {
+	rungs := make([]Rung, linearRungs)
+	for i := range rungs {
+		rungs[i] = Rung{Weight: Full * Weight(i+1) / linearRungs, Dwell: l.Over.Std() / linearRungs}
+	}
+	return rungs
+}
+
+func (e Exponential) rungs() []Rung {
+	var rungs []Rung
+	for weight := float64(e.From); weight < float64(Full); weight *= e.Factor {
+		// Rounding may repeat a weight when the factor is close to 1.
+		if next := Weight(weight); len(rungs) == 0 || next > rungs[len(rungs)-1].Weight {
+			rungs = append(rungs, Rung{Weight: next, Dwell: e.Every.Std()})
+		}
+	}
+	return rungs
+}
+
+// first returns the weight a plan starts with.
+func (p Plan) first() Weight { return p.Rungs()[0].Weight }
+
+// next returns the rung above weight, and whether there is one. It goes by weight, not by number, so that a plan may be edited while it is climbed.
+func (p Plan) next(weight Weight) (Rung, bool) {
+	for _, rung := range p.Rungs() {
+		if rung.Weight > weight {
+			return rung, true
+		}
+	}
+	return Rung{}, false
+}
+
+// dwell returns how long a release stays at weight at least. The first step also lasts the warm-up, in which only the guard rail counts.
+func (p Plan) dwell(weight Weight) time.Duration {
+	dwell := p.Soak.Std()
+	for _, rung := range p.Rungs() {
+		if rung.Weight == weight {
+			dwell = rung.Dwell
+		}
+	}
+	if weight <= p.first() {
+		dwell += p.Warmup.Std()
+	}
+	return dwell
+}
+
+// tops reports whether weight is the plan's last: the next move is the commit.
+func (p Plan) tops(weight Weight) bool {
+	_, more := p.next(weight)
+	return !more
+}
