@@ -1,0 +1,157 @@
+package xds
+
+import (
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// maxWords bounds what is kept of a proxy's own words.
+const maxWords = 1024
+
+// answered applies the ACK or NACK in a request. A nonce that was never sent, was answered already
+// or belongs to another type is ignored. The caller holds group.mu.
+func (s *session) answered(t *interest, r *discoveryv3.DeltaDiscoveryRequest, now time.Time) []Event {
+	f := s.flights[r.ResponseNonce]
+	if f == nil || f.t != t {
+		return nil
+	}
+	delete(s.flights, r.ResponseNonce)
+	s.landed(f)
+	happened := Event{Kind: ResponseAccepted, Node: s.node, Group: s.group.name, Type: t.url, Heartbeat: f.beat, Took: now.Sub(f.at)}
+	words := r.ErrorDetail.GetMessage()
+	switch {
+	case r.ErrorDetail == nil:
+		s.accept(f, now)
+	case f.beat:
+		happened.Kind = ResponseRejected
+		s.beatRejected(f)
+	default:
+		happened.Kind = ResponseRejected
+		s.rejected(t, f, words)
+	}
+	if happened.Kind == ResponseRejected {
+		s.server.log.Warn("a proxy rejected a response", "proxy", s.node, "type", t.url, "nonce", r.ResponseNonce, "reason", words)
+	}
+	return []Event{happened}
+}
+
+// landed counts a flight as answered.
+func (s *session) landed(f *flight) {
+	if f.beat {
+		f.items[0].h.beats--
+		return
+	}
+	f.t.flying--
+	for _, i := range f.items {
+		if i.h != nil {
+			i.h.flying--
+		}
+	}
+}
+
+// accept notes that the proxy has what was sent.
+func (s *session) accept(f *flight, now time.Time) {
+	for _, i := range f.items {
+		if i.v == nil || f.t.held[i.name] != i.h {
+			continue // removed, or unsubscribed meanwhile
+		}
+		if !f.beat && i.v.ttl > 0 && !i.h.fed.IsZero() && f.at.Sub(i.h.fed) > i.v.ttl {
+			i.h.earlier = nil // it had expired in between
+			i.h.acked = nil
+		}
+		i.h.fed = f.at
+		if f.beat {
+			continue
+		}
+		before := i.h.extent()
+		i.h.note(i.v, now)
+		delete(s.rejections, Key{f.t.url, i.name})
+		s.moved(f.t, i.name, before)
+	}
+}
+
+// note makes v what the stream holds since now, unless it held that all along.
+func (h *holding) note(v *variant, now time.Time) {
+	h.accepted = true
+	if h.acked != nil && h.acked.content == v.content {
+		h.acked = v // sent again, for a subscription or as a refresh: nothing changed at the proxy
+		return
+	}
+	if h.acked != nil && len(v.of.Parts) > 0 {
+		h.earlier = append(h.earlier, ack{h.acked, h.ackedAt})
+		h.earlier = h.earlier[max(0, len(h.earlier)-maxEarlier):]
+	}
+	h.acked, h.ackedAt = v, now
+}
+
+// rejected finds out which resource of a rejected response is to blame, or has its halves sent apart
+// to find out.
+func (s *session) rejected(t *interest, f *flight, words string) {
+	var bodies []item
+	blame := 0
+	for _, i := range f.items {
+		switch {
+		case i.v == nil:
+			continue
+		case t.held[i.name] == i.h: // else it was unsubscribed meanwhile
+			bodies = append(bodies, i)
+		}
+		blame++
+	}
+	if blame > 0 {
+		s.removeAgain(t, f)
+	}
+	switch {
+	case len(bodies) == 0:
+	case blame == 1:
+		s.park(t, bodies[0], words)
+	default:
+		s.split(t, bodies)
+	}
+}
+
+// removeAgain repeats the removals of a response that was rejected for its bodies: whether the proxy
+// carried them out is not known.
+func (s *session) removeAgain(t *interest, f *flight) {
+	for _, i := range f.items {
+		if i.v == nil && t.wants(i.name) && s.group.entry(Key{t.url, i.name}) == nil {
+			t.dirty[i.name] |= asked
+		}
+	}
+}
+
+// park notes a version that the proxy refused when it was alone in its response: it is not sent to
+// this stream again.
+func (s *session) park(t *interest, i item, words string) {
+	before := i.h.extent()
+	i.h.parked = append(i.h.parked, i.v.version)
+	i.h.parked = i.h.parked[max(0, len(i.h.parked)-maxParked):]
+	i.h.back()
+	key := Key{t.url, i.name}
+	s.rejections[key] = Rejection{Key: key, Version: i.v.version, Words: words[:min(len(words), maxWords)]}
+	s.moved(t, i.name, before)
+}
+
+// back makes the holding what it was before its last body was sent.
+func (h *holding) back() { h.sent = h.acked }
+
+// split has the halves of a rejected response sent apart. Its words do not say which resource was
+// meant (envoy-measured.md 11), and the others must not suffer.
+func (s *session) split(t *interest, bodies []item) {
+	var names []string
+	for _, i := range bodies {
+		before := i.h.extent()
+		i.h.back()
+		s.moved(t, i.name, before)
+		names = append(names, i.name)
+	}
+	// Halving finds one bad resource among n in log n responses, and lets the good ones through on
+	// the way.
+	half := (len(names) + 1) / 2
+	pieces := [][]string{names[:half]}
+	if half < len(names) {
+		pieces = append(pieces, names[half:])
+	}
+	t.suspects = append(pieces, t.suspects...)
+}

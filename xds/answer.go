@@ -1,0 +1,371 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// flight is a response that was handed to the sender and not answered yet.
+type flight struct {
+	t     *interest
+	at    time.Time
+	beat  bool // a heartbeat: one item, without its body
+	items []item
+}
+
+// item is one resource in a response. A nil v is a removal, a nil h a removal of what the stream
+// never had.
+type item struct {
+	name string
+	h    *holding
+	v    *variant
+}
+
+// decision is what to do about one dirty resource: send v, remove it, keep it dirty, or nothing.
+type decision struct {
+	send   *variant
+	remove bool
+	wait   bool
+	later  time.Time // of a wait: when it ends though nothing happens
+}
+
+// next returns what to launch next on the stream, nil if there is nothing now; then due says when
+// to look again. Types go in their order, one response in flight per type, or per resource for
+// layers: what changes meanwhile is coalesced, the latest wins. The caller holds group.mu.
+func (s *session) next(now time.Time) *flight {
+	s.due = time.Time{}
+	if s.frozen() != "" {
+		return nil
+	}
+	s.departures(now)
+	// Bodies first: a changed weight must not queue behind heartbeats, and makes one needless.
+	if f := s.body(now); f != nil {
+		return f
+	}
+	beat, late := s.beats(now)
+	if late {
+		if f := s.body(now); f != nil {
+			return f
+		}
+	}
+	return beat
+}
+
+// body returns the next response with bodies or removals.
+func (s *session) body(now time.Time) *flight {
+	for _, t := range s.types {
+		if f := s.pick(t, now); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// pick collects a type's next response.
+func (s *session) pick(t *interest, now time.Time) *flight {
+	if t.solo {
+		return s.pickOne(t, now)
+	}
+	if t.flying > 0 {
+		return nil
+	}
+	// Pieces of a rejected response may turn out to hold nothing to send any more; then the next
+	// piece, or what else is dirty, has its turn.
+	for {
+		names, apart := t.batch()
+		f := &flight{t: t, at: now}
+		for _, name := range names {
+			if i, ok := s.take(t, name, now); ok {
+				f.items = append(f.items, i)
+			}
+		}
+		if len(f.items) > 0 || t.owed && !apart {
+			return f
+		}
+		if !apart {
+			return nil
+		}
+	}
+}
+
+// pickOne collects one layer's response.
+func (s *session) pickOne(t *interest, now time.Time) *flight {
+	names, _ := t.batch()
+	for _, name := range names {
+		if h := t.held[name]; h != nil && h.flying > 0 {
+			continue
+		}
+		if i, ok := s.take(t, name, now); ok {
+			return &flight{t: t, at: now, items: []item{i}}
+		}
+	}
+	if t.owed {
+		return &flight{t: t, at: now}
+	}
+	return nil
+}
+
+// batch returns the names to look at next, and whether they are a piece of a rejected response that
+// must go apart from the rest.
+func (t *interest) batch() (names []string, apart bool) {
+	if len(t.suspects) > 0 {
+		names, t.suspects = t.suspects[0], t.suspects[1:]
+		for _, name := range names {
+			t.dirty[name] |= suspect
+		}
+		return names, true
+	}
+	return slices.Sorted(maps.Keys(t.dirty)), false
+}
+
+// take decides about one name, and notes what the stream will hold.
+func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
+	why := t.dirty[name]
+	if why == 0 {
+		return item{}, false
+	}
+	d := s.decide(t, name, now)
+	if d.wait {
+		if !d.later.IsZero() {
+			s.lookAt(d.later)
+		}
+		return item{}, false
+	}
+	delete(t.dirty, name)
+	before := t.held[name].extent()
+	switch {
+	case d.send != nil:
+		h := t.hold(name)
+		h.sent, h.at = d.send, now
+		s.moved(t, name, before)
+		return item{name: name, h: h, v: d.send}, true
+	case d.remove:
+		return item{name: name, h: s.withdraw(t, name)}, true
+	}
+	return item{}, false
+}
+
+// withdraw forgets what the stream holds of a name, but not what it refused of what is still
+// published. It returns the former holding, nil if there was none.
+func (s *session) withdraw(t *interest, name string) *holding {
+	key, h := Key{t.url, name}, t.held[name]
+	rejection, refused := s.rejections[key]
+	s.drop(t, name)
+	if t.url == ClusterType {
+		s.unsettleEndpoints(name)
+	}
+	if refused && s.group.entry(key) != nil {
+		s.rejections[key] = rejection
+		t.held[name] = &holding{parked: h.parked}
+	}
+	return h
+}
+
+// unsettleEndpoints forgets that the stream has the endpoints of a cluster that it is about to lose.
+// Envoy drops them with the cluster and says so only later; by then the cluster may be back, and
+// something must not be sent that relies on them.
+func (s *session) unsettleEndpoints(name string) {
+	t := s.interest(EndpointType)
+	if t == nil || t.held[name] == nil {
+		return
+	}
+	before := t.held[name].extent()
+	t.held[name] = &holding{parked: t.held[name].parked}
+	s.moved(t, name, before)
+}
+
+// decide is what to do about one dirty name.
+func (s *session) decide(t *interest, name string, now time.Time) decision {
+	why, h := t.dirty[name], t.held[name]
+	e := s.group.entry(Key{t.url, name})
+	if h == nil {
+		h = &holding{}
+	}
+	if e == nil {
+		return s.decideGone(t, name, h)
+	}
+	v, later := s.choose(e, h, why, now)
+	switch {
+	case v == nil:
+		return decision{wait: !later.IsZero(), later: later}
+	case slices.Contains(h.parked, v.version):
+		// Sent once, never again: a proxy that refuses a version refuses it for ever, and each
+		// attempt would cost it a rejected update and us a false alarm.
+		return h.instead(e, why)
+	// A TTL keeps running across a reconnect and may end at any moment, so a layer is sent in full
+	// even to a proxy that names the right version (envoy-measured.md 9).
+	case why&must != 0, why&resumed != 0 && e.TTL > 0:
+		return decision{send: v}
+	case h.sent != nil && h.sent.content == v.content:
+		delete(s.rejections, Key{t.url, name}) // what it refused is no longer wanted
+		return decision{}
+	case h.sent == nil && e.TTL == 0 && h.claim == v.content:
+		h.sent, h.acked, h.ackedAt = v, v, now // the proxy said so itself
+		delete(s.rejections, Key{t.url, name})
+		return decision{}
+	}
+	return decision{send: v}
+}
+
+// decideGone answers for a name that is not published. What is leaving is still there for who asks;
+// where its body is not known, the answer waits for its removal or return.
+func (s *session) decideGone(t *interest, name string, h *holding) decision {
+	why := t.dirty[name]
+	switch leaving := s.leaving[Key{t.url, name}] != nil; {
+	case leaving && why&must != 0 && h.sent != nil:
+		return decision{send: h.sent}
+	case leaving:
+		return decision{wait: why&must != 0}
+	}
+	return decision{remove: why&asked != 0 || t.held[name] != nil}
+}
+
+// instead is the answer to a subscription whose newest version this proxy rejected: what it
+// accepted last, or of a dead-man switch the safe body.
+func (h *holding) instead(e *entry, why cause) decision {
+	switch {
+	case why&(asked|resumed) == 0:
+		return decision{}
+	case e.TTL > 0 && !slices.Contains(h.parked, e.safe.version):
+		return decision{send: e.safe}
+	case e.TTL == 0 && h.acked != nil:
+		return decision{send: h.acked}
+	}
+	return decision{remove: true}
+}
+
+// resumeWait is how long a proxy that goes on from an earlier stream is given to name the clusters
+// it has, before what needs them is sent without them.
+const resumeWait = time.Second
+
+// choose returns the variant of e that the stream should have, or nil and when to look again; a
+// zero time is when something changes.
+func (s *session) choose(e *entry, h *holding, why cause, now time.Time) (*variant, time.Time) {
+	if e.TTL > 0 && !s.server.fresh(now, e.TTL) {
+		return s.unproven(e, h, why, now)
+	}
+	if h.claim == e.full.content {
+		return e.full, time.Time{} // it has all of it, so it has what its parts need
+	}
+	included, wait := s.included(e)
+	// An Envoy that reconnects asks for its layers before its clusters. To judge its needs before
+	// it could name them would take a running ramp, or a whole service, away for a moment.
+	patience := s.came.Add(resumeWait)
+	if wait && h.claim != "" && h.sent == nil && now.Before(patience) {
+		return nil, patience
+	}
+	return e.variant(included), time.Time{}
+}
+
+// unproven chooses without fresh proof: what must be sent goes without parts and without TTL, which
+// gives everything back. A server that never was proven leaves layers alone that may still live,
+// until they cannot.
+func (s *session) unproven(e *entry, h *holding, why cause, now time.Time) (*variant, time.Time) {
+	if why&(asked|resumed|changed|suspect) == 0 {
+		return nil, time.Time{}
+	}
+	// Whatever a proxy holds was sent before this server opened, so after one TTL it is gone.
+	expired := s.server.openedAt().Add(e.TTL)
+	if !s.server.proven() && why&changed == 0 && h.sent == nil && now.Before(expired) {
+		return nil, expired
+	}
+	return e.safe, time.Time{}
+}
+
+// included returns the parts whose needs the stream meets, and whether one is missing of a type
+// that the stream has not asked for yet.
+func (s *session) included(e *entry) (included bits, wait bool) {
+	included = make(bits, (len(e.Parts)+7)/8)
+	for i, part := range e.Parts {
+		missing := slices.IndexFunc(part.Needs, func(n Need) bool { return !s.meets(n) })
+		if missing < 0 {
+			included.add(i)
+			continue
+		}
+		wait = wait || s.interest(ClusterType) == nil || s.interest(part.Needs[missing].Type) == nil
+	}
+	return included, wait
+}
+
+// meets reports whether the stream has what a part needs.
+func (s *session) meets(n Need) bool {
+	t := s.interest(n.Type)
+	if t == nil {
+		return false
+	}
+	if n.Accepted {
+		return t.held[n.Name].extent() == accepted
+	}
+	return t.held[n.Name].extent() >= sent
+}
+
+// launch makes the message of a flight and counts it as in flight.
+func (s *session) launch(f *flight) *discoveryv3.DeltaDiscoveryResponse {
+	s.nonces++
+	nonce := strconv.FormatUint(s.nonces, 36)
+	r := response(f.t.url, nonce, f.bytes())
+	r.SystemVersionInfo = s.server.systemVersion()
+	for _, i := range f.items {
+		if i.v == nil {
+			r.RemovedResources = append(r.RemovedResources, i.name)
+		}
+	}
+	// It counts as in flight from here, before the send: the answer cannot come earlier.
+	s.flights[nonce] = f
+	if f.beat {
+		f.items[0].h.beats++
+		f.items[0].h.at = f.at
+		return r
+	}
+	f.t.flying++
+	f.t.owed = false
+	for _, i := range f.items {
+		if i.h != nil {
+			i.h.flying++
+		}
+		s.followed(f.t, i)
+	}
+	return r
+}
+
+// followed has the endpoints go right behind their cluster, without waiting for its ACK, which
+// Envoy holds back until the cluster is warm; and notes that they went.
+func (s *session) followed(t *interest, i item) {
+	switch {
+	case i.v == nil:
+	case t.url == EndpointType:
+		delete(s.warming, i.name)
+	case t.url == ClusterType && s.group.entry(Key{EndpointType, i.name}) != nil:
+		if !s.mark(Key{EndpointType, i.name}, follows) {
+			s.warming[i.name] = struct{}{}
+		}
+	}
+}
+
+// bytes are the encoded resources of a flight. One alone is shared with all streams that get it.
+func (f *flight) bytes() []byte {
+	encode := (*variant).resourceBytes
+	if f.beat {
+		encode = (*variant).beatBytes
+	}
+	if len(f.items) == 1 && f.items[0].v != nil {
+		return encode(f.items[0].v)
+	}
+	size := 0
+	for _, i := range f.items {
+		if i.v != nil {
+			size += len(encode(i.v))
+		}
+	}
+	all := make([]byte, 0, size)
+	for _, i := range f.items {
+		if i.v != nil {
+			all = append(all, encode(i.v)...)
+		}
+	}
+	return all
+}

@@ -1,0 +1,144 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet joins n proxies that subscribe to everything and have ACKed it, without connections.
+func fleet(b *testing.B, s *Server, n int) []*session {
+	b.Helper()
+	sessions := make([]*session, n)
+	for i := range sessions {
+		first := requestOf(RuntimeType)
+		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
+		one, err := s.join(first)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sessions[i] = one
+		for _, r := range []*discoveryv3.DeltaDiscoveryRequest{
+			{TypeUrl: RuntimeType, ResourceNamesSubscribe: []string{"l1"}}, {TypeUrl: ClusterType}, {TypeUrl: RouteType, ResourceNamesSubscribe: []string{"edge"}},
+		} {
+			if err := one.apply(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		exchange(b, one, s.now())
+	}
+	return sessions
+}
+
+// exchange ACKs all that a stream has to send and returns the bytes.
+func exchange(b *testing.B, one *session, now time.Time) (bytes int) {
+	for {
+		_, r, _ := one.upcoming(now)
+		if r == nil {
+			return bytes
+		}
+		wire, err := proto.Marshal(r) // what grpc does with it
+		if err != nil {
+			b.Fatal(err)
+		}
+		bytes += len(wire)
+		if err := one.apply(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.TypeUrl, ResponseNonce: r.Nonce}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPublish is one step of one release: one layer changes, 1,000 streams are sent it and ACK it, next to 10 services and next to 1,000.
+func BenchmarkPublish(b *testing.B) {
+	const streams = 1000
+	for _, services := range []int{10, 1000} {
+		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) {
+			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+			s := New(Config{Cluster: "c1", Now: func() time.Time { return now }, Group: func(*corev3.Node) string { return "edge" }})
+			u := Update{Group: "edge"}
+			routes := Resource{Key: Key{RouteType, "edge"}}
+			for i := range services {
+				name := fmt.Sprint("c", i)
+				u.Set = append(u.Set, cluster(name, strings.Repeat("c", 300)))
+				routes.Parts = append(routes.Parts, part(strings.Repeat("r", 100), arm(name)))
+			}
+			u.Set = append(u.Set, routes, layer("l1", "0"))
+			s.Publish(1, []Update{u})
+			s.Open()
+			s.Prove(now)
+			sessions := fleet(b, s, streams)
+			b.ReportAllocs()
+			b.ResetTimer()
+			bytes := 0
+			for step := range b.N {
+				keys := fmt.Sprintf("%-300d", step)
+				s.Publish(int64(2+step), []Update{{Group: "edge", Set: []Resource{layer("l1", keys)}}})
+				bytes = 0
+				for _, one := range sessions {
+					bytes += exchange(b, one, now)
+				}
+			}
+			b.StopTimer()
+			if bytes < streams*300 {
+				b.Fatalf("a step sent %d bytes to %d streams", bytes, streams)
+			}
+			b.ReportMetric(float64(bytes)/streams, "bytes/stream")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/streams, "ns/stream")
+		})
+	}
+}
+
+// TestPublishNeverWaitsForAStream publishes to streams whose Send never returns.
+func TestPublishNeverWaitsForAStream(t *testing.T) {
+	s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node) string { return "edge" }})
+	s.Open()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 10)
+	for i := range 10 {
+		stuck := &stuckStream{fake: newFake(ctx), sending: make(chan struct{}, 1)}
+		first := requestOf(ClusterType)
+		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
+		stuck.in <- first
+		go func() { ended <- s.DeltaAggregatedResources(stuck) }()
+		<-stuck.sending
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 1000 {
+			s.Publish(int64(i), []Update{{Group: "edge", Set: []Resource{cluster("a", fmt.Sprint(i))}}})
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("Publish waits for a stream")
+	}
+	cancel()
+	for range 10 {
+		<-ended
+	}
+	<-done
+}
+
+// stuckStream is a stream whose client reads nothing.
+type stuckStream struct {
+	*fake
+	sending chan struct{}
+}
+
+func (s *stuckStream) Send(*discoveryv3.DeltaDiscoveryResponse) error {
+	s.sending <- struct{}{}
+	<-s.ctx.Done()
+	return io.EOF
+}

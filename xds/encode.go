@@ -1,0 +1,105 @@
+package xds
+
+import (
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Field numbers of the messages that are written by hand, so that a body is encoded once and its
+// bytes are shared between streams (discovery.proto, any.proto).
+const (
+	fieldResources       protowire.Number = 2 // DeltaDiscoveryResponse
+	fieldResourceName    protowire.Number = 3 // Resource
+	fieldResourceVersion protowire.Number = 1
+	fieldResourceBody    protowire.Number = 2
+	fieldResourceTTL     protowire.Number = 6
+	fieldAnyType         protowire.Number = 1 // Any
+	fieldAnyValue        protowire.Number = 2
+)
+
+// resourceBytes returns the variant as one element of the response's field `resources`. The caller
+// holds the group's mu.
+func (v *variant) resourceBytes() []byte {
+	if v.body == nil {
+		v.body = v.encode(v.anyBytes())
+	}
+	return v.body
+}
+
+// beatBytes returns the heartbeat: the same name, version and TTL without the resource (xDS
+// protocol, Resource TTL). The caller holds the group's mu.
+func (v *variant) beatBytes() []byte {
+	if v.beat == nil {
+		v.beat = v.encode(nil)
+	}
+	return v.beat
+}
+
+func (v *variant) anyBytes() []byte {
+	size := len(v.of.Body)
+	for i, part := range v.of.Parts {
+		if v.included.has(i) {
+			size += len(part.Body)
+		}
+	}
+	body := make([]byte, 0, size+len(v.of.Type)+16)
+	body = protowire.AppendTag(body, fieldAnyType, protowire.BytesType)
+	body = protowire.AppendString(body, v.of.Type)
+	body = protowire.AppendTag(body, fieldAnyValue, protowire.BytesType)
+	body = protowire.AppendVarint(body, uint64(size))
+	body = append(body, v.of.Body...)
+	for i, part := range v.of.Parts {
+		if v.included.has(i) {
+			body = append(body, part.Body...)
+		}
+	}
+	return body
+}
+
+// encode writes the Resource around an Any; without an Any it is a heartbeat.
+func (v *variant) encode(body []byte) []byte {
+	head := protowire.AppendTag(nil, fieldResourceVersion, protowire.BytesType)
+	head = protowire.AppendString(head, v.version)
+	head = protowire.AppendTag(head, fieldResourceName, protowire.BytesType)
+	head = protowire.AppendString(head, v.of.Name)
+	if v.ttl > 0 {
+		head = protowire.AppendTag(head, fieldResourceTTL, protowire.BytesType)
+		head = protowire.AppendBytes(head, durationBytes(v.ttl))
+	}
+	size := len(head)
+	if body != nil {
+		size += protowire.SizeTag(fieldResourceBody) + protowire.SizeBytes(len(body))
+	}
+	out := make([]byte, 0, size+8)
+	out = protowire.AppendTag(out, fieldResources, protowire.BytesType)
+	out = protowire.AppendVarint(out, uint64(size))
+	out = append(out, head...)
+	if body != nil {
+		out = protowire.AppendTag(out, fieldResourceBody, protowire.BytesType)
+		out = protowire.AppendBytes(out, body)
+	}
+	return out
+}
+
+func durationBytes(d time.Duration) []byte {
+	encoded, err := proto.Marshal(durationpb.New(d))
+	if err != nil {
+		panic(err) // a Duration always encodes
+	}
+	return encoded
+}
+
+// response is the message that carries these encoded resources. They ride along as bytes that the
+// message does not look into: marshalling appends them as they are, and the receiver reads them as
+// the field they are.
+func response(typeURL, nonce string, resources []byte) *discoveryv3.DeltaDiscoveryResponse {
+	r := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL, Nonce: nonce}
+	if len(resources) > 0 {
+		r.ProtoReflect().SetUnknown(resources)
+	}
+	return r
+}

@@ -1,0 +1,184 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"pgregory.net/rapid"
+)
+
+// TestAProxyEndsInThePublishedStateWhateverHappened drives a server and one proxy through random publications, rejections, losses of proof, reconnections and
+// subscriptions, in random order and interleaving, without goroutines, on a clock of its own. On the way it checks that nothing is sent that must not be; in the
+// end that the proxy has what is published.
+func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(rt)
+		w.connect()
+		rt.Repeat(map[string]func(*rapid.T){
+			"change": func(rt *rapid.T) { w.change(rt) },
+			"prove":  func(*rapid.T) { w.prove() },
+			"wait": func(rt *rapid.T) {
+				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 4000).Draw(rt, "ms")) * time.Millisecond)
+			},
+			"deliver":     func(*rapid.T) { w.deliver() },
+			"deliver ":    func(*rapid.T) { w.deliver() },
+			"answer":      func(*rapid.T) { w.answer() },
+			"answer ":     func(*rapid.T) { w.answer() },
+			"reconnect":   func(*rapid.T) { w.reconnect() },
+			"resubscribe": func(rt *rapid.T) { w.resubscribe(rt) },
+			"toggle":      func(*rapid.T) { w.toggle() },
+		})
+		w.settle()
+	})
+}
+
+// world is a server with one proxy, as the test knows them.
+type world struct {
+	t        *rapid.T
+	now      time.Time
+	proof    time.Time
+	s        *Server
+	revision int64
+	pools    map[string]int // version of each pool; its cluster, endpoints, route and ramp are derived
+	bad      map[Key]bool   // what the proxy would reject now
+	live     map[Key]string // what is published
+	p        modelProxy
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), revision: 10, pools: map[string]int{}, bad: map[Key]bool{}, live: map[Key]string{}}
+	w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node) string { return "edge" }})
+	w.pools["a"] = 1
+	w.publish()
+	w.s.Open()
+	return w
+}
+
+// resources are what the pools make: each pool a cluster, endpoints, a part of the routes and a part of its layer.
+func (w *world) resources() []Resource {
+	routes := Resource{Key: Key{RouteType, "edge"}, Body: []byte("edge")}
+	layers := map[string]*Resource{}
+	for _, name := range []string{"l1", "l2"} {
+		layers[name] = &Resource{Key: Key{RuntimeType, name}, Body: []byte(name)}
+	}
+	var all []Resource
+	mark := func(key Key, body string) []byte {
+		if w.bad[key] {
+			body += "!"
+		}
+		return []byte(body)
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
+		v := w.pools[name]
+		all = append(all,
+			Resource{Key: Key{ClusterType, name}, Body: mark(Key{ClusterType, name}, fmt.Sprint("cluster ", v/2))},
+			Resource{Key: Key{EndpointType, name}, Body: fmt.Append(nil, "endpoints ", v/3)})
+		routes.Parts = append(routes.Parts, Part{Body: mark(routes.Key, fmt.Sprintf("[%s %d]", name, v/4)), Needs: w.needs(name)})
+		l := layers["l1"]
+		if name > "b" {
+			l = layers["l2"]
+		}
+		l.Parts = append(l.Parts, Part{Body: mark(l.Key, fmt.Sprintf("[%s %d]", name, v)), Needs: w.needs(name)})
+		l.TTL = 3 * time.Second
+	}
+	return append(all, routes, *layers["l1"], *layers["l2"])
+}
+
+// needs are those of whatever names a pool. Its endpoints alone imply its cluster.
+func (w *world) needs(name string) []Need {
+	if name < "c" {
+		return []Need{pool(name)}
+	}
+	return []Need{arm(name), pool(name)}
+}
+
+func (w *world) publish() {
+	u, live := Update{Group: "edge", Set: w.resources()}, map[Key]string{}
+	for _, r := range u.Set {
+		body := string(r.Body)
+		for _, p := range r.Parts {
+			body += string(p.Body)
+		}
+		live[r.Key] = body
+	}
+	for key := range w.live {
+		if _, stays := live[key]; !stays {
+			u.Remove = append(u.Remove, key)
+		}
+	}
+	w.live = live
+	w.s.Publish(w.revision, []Update{u})
+}
+
+func (w *world) change(t *rapid.T) {
+	name := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "pool")
+	switch rapid.IntRange(0, 5).Draw(t, "how") {
+	case 0:
+		delete(w.pools, name)
+	case 1:
+		key := rapid.SampledFrom([]Key{{ClusterType, name}, {RouteType, "edge"}, {RuntimeType, "l1"}}).Draw(t, "key")
+		w.bad[key] = !w.bad[key]
+	default:
+		w.pools[name]++
+	}
+	if rapid.IntRange(0, 4).Draw(t, "local") > 0 { // a local rollback has no revision of its own
+		w.revision++
+	}
+	w.publish()
+}
+
+func (w *world) prove() {
+	w.proof = w.now
+	w.s.Prove(w.now)
+}
+
+// settle makes everything acceptable, lets time pass while etcd and the leader live, and compares.
+func (w *world) settle() {
+	clear(w.bad)
+	w.revision++
+	w.publish()
+	for range 60 {
+		w.prove()
+		for messages := 0; w.deliver() || w.answer(); messages++ {
+			if messages > 500 {
+				w.t.Fatal("the server does not come to rest")
+			}
+		}
+		w.now = w.now.Add(250 * time.Millisecond)
+	}
+	w.expire()
+	for key, body := range w.live {
+		if key.Type != ClusterType && !w.p.wants[key.Type][key.Name] {
+			continue
+		}
+		if got := w.p.has[key].body; got != body {
+			w.t.Fatalf("the proxy has %v %q, published is %q", key, got, body)
+		}
+	}
+	for key := range w.p.has {
+		if _, published := w.live[key]; !published {
+			w.t.Fatalf("the proxy still has %v", key)
+		}
+	}
+	if len(w.p.asked) > 0 {
+		w.t.Fatalf("subscriptions without an answer: %v", w.p.asked)
+	}
+	w.meets()
+}
+
+// meets checks that the server knows that the proxy has everything.
+func (w *world) meets() {
+	var want []Requirement
+	for key := range w.live {
+		if key.Type == ClusterType || w.p.wants[key.Type][key.Name] {
+			want = append(want, Requirement{key, w.revision})
+		}
+	}
+	if s := w.s.Standing("edge", want); s.Met != 1 || s.Rejected != 0 {
+		w.t.Fatalf("the proxy has all, the server says %+v", s)
+	}
+}

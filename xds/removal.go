@@ -1,0 +1,66 @@
+package xds
+
+import (
+	"time"
+)
+
+// departure is a cluster or an endpoint resource that is unpublished and that a stream still has.
+type departure struct {
+	since time.Time // when routes and layers were first seen settled without it; zero: not yet
+}
+
+// depart has a stream lose a resource that is not published any more. Clusters and endpoints stay
+// until nothing can name them (make before break).
+func (s *session) depart(t *interest, name string) {
+	if t.held[name] == nil {
+		return
+	}
+	if t.url != ClusterType && t.url != EndpointType {
+		t.dirty[name] |= changed
+		return
+	}
+	key := Key{t.url, name}
+	if s.leaving[key] == nil {
+		s.leaving[key] = &departure{}
+	}
+}
+
+// departures removes what the stream ACKed routes and layers without, Grace ago.
+func (s *session) departures(now time.Time) {
+	if len(s.leaving) == 0 {
+		return
+	}
+	settled := s.settled(RouteType) && s.settled(RuntimeType)
+	for key, d := range s.leaving {
+		// Seen settled once is enough: later changes cannot name again what is not published.
+		if d.since.IsZero() && settled {
+			d.since = now
+		}
+		if d.since.IsZero() {
+			continue
+		}
+		if gone := d.since.Add(s.server.grace); now.Before(gone) {
+			s.lookAt(gone)
+			continue
+		}
+		delete(s.leaving, key)
+		s.mark(key, changed)
+	}
+}
+
+// settled reports whether the stream has ACKed the newest it was to get of a type.
+func (s *session) settled(url string) bool {
+	t := s.interest(url)
+	if t == nil {
+		return true
+	}
+	if len(t.dirty) > 0 || len(t.suspects) > 0 || t.flying > 0 {
+		return false
+	}
+	for name, h := range t.held {
+		if _, rejected := s.rejections[Key{url, name}]; rejected || h.acked != h.sent {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,239 @@
+package xds
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	defaultGrace       = 5 * time.Second
+	defaultSilentAfter = 20 * time.Second
+)
+
+// Server serves what is published to it over aggregated discovery streams. Its methods may be
+// called from any goroutine.
+type Server struct {
+	// Fixed after New.
+	cluster     string
+	groupOf     func(*corev3.Node) string
+	held        func(Key, string)
+	now         func() time.Time
+	log         *slog.Logger
+	grace       time.Duration
+	silentAfter time.Duration
+	events      func(Event)
+	epoch       time.Time // what the atomic times count from
+
+	opened    atomic.Pointer[time.Time]
+	proof     atomic.Pointer[time.Time] // written under proving
+	published atomic.Pointer[progress]  // written under publishing
+	floor     atomic.Int64              // the newest revision that any proxy ever named
+	closed    atomic.Bool
+
+	publishing sync.Mutex // orders calls of Publish
+	proving    sync.Mutex // orders calls of Prove
+
+	// mu may be taken while a group's is held, never the other way round.
+	mu      sync.Mutex
+	groups  map[string]*group   // guarded by mu
+	nodes   map[string]*node    // guarded by mu: those with a stream
+	adopted map[string]struct{} // guarded by mu: other etcd clusters' ids
+	streams uint64              // guarded by mu: how many there ever were
+}
+
+// node is what the streams of one node id have in common.
+type node struct {
+	streams int          // guarded by Server.mu
+	touched atomic.Int64 // when something last came from it on a stream that is not ours, as time since Server.epoch
+}
+
+// progress is how far publishing has come.
+type progress struct {
+	revision int64
+	text     string // as the responses' system version
+}
+
+// New makes a server that refuses streams until Open.
+func New(c Config) *Server {
+	s := &Server{
+		cluster: c.Cluster, groupOf: c.Group, held: c.Held, now: c.Now, log: c.Log, events: c.Events,
+		grace: cmp.Or(c.Grace, defaultGrace), silentAfter: cmp.Or(c.SilentAfter, defaultSilentAfter), epoch: c.Now(),
+		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{},
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.published.Store(&progress{})
+	return s
+}
+
+// Run disconnects proxies that have gone silent, until ctx ends; then it ends all streams and lets
+// no more in. (Heartbeats and removals are timed by the streams' own senders, which end with their
+// streams.)
+func (s *Server) Run(ctx context.Context) error {
+	tick := time.NewTicker(max(s.silentAfter/8, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.closed.Store(true)
+			s.each(func(one *session) { one.kick(status.Error(codes.Unavailable, "this server is shutting down")) })
+			return nil
+		case <-tick.C:
+			s.expelSilent(s.now())
+		}
+	}
+}
+
+// Open lets streams in. Before it they are refused as unavailable, so that proxies keep what they
+// have or go to another server.
+func (s *Server) Open() {
+	now := s.now()
+	s.opened.CompareAndSwap(nil, &now)
+}
+
+// openedAt is when Open was called.
+func (s *Server) openedAt() time.Time {
+	if at := s.opened.Load(); at != nil {
+		return *at
+	}
+	return s.now()
+}
+
+// Publish makes the updates what their groups' proxies get from now on, as of this etcd revision.
+// Everything that changed up to the revision must have been published with it or before it. It
+// never waits for a stream. Content that equals what is published keeps its version and is not sent
+// again.
+func (s *Server) Publish(revision int64, updates []Update) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	before := s.reached()
+	if revision < before {
+		s.log.Error("published an older revision than before", "rev", revision, "reason", "expected at least "+strconv.FormatInt(before, 10))
+	}
+	origin := version{cluster: s.cluster, revision: revision}
+	for _, u := range updates {
+		s.update(u, origin)
+	}
+	if revision <= before {
+		return
+	}
+	s.published.Store(&progress{revision: revision, text: s.cluster + "." + strconv.FormatInt(revision, 10)})
+	if s.floor.Load() > before {
+		s.each((*session).poke) // some were withheld until now
+	}
+}
+
+func (s *Server) update(u Update, origin version) {
+	g := s.lockGroup(u.Group)
+	defer g.mu.Unlock()
+	g.publish(u, origin)
+}
+
+// reached is the newest published revision.
+func (s *Server) reached() int64 { return s.published.Load().revision }
+
+func (s *Server) systemVersion() string { return s.published.Load().text }
+
+// Adopt lets proxies be answered that hold versions of this other etcd cluster, for instance the
+// one that a backup was taken from. Until then their streams are frozen: an etcd that lost its
+// content must not empty the proxies.
+func (s *Server) Adopt(cluster string) {
+	s.mu.Lock()
+	s.adopted[cluster] = struct{}{}
+	s.mu.Unlock()
+	s.each((*session).poke)
+}
+
+func (s *Server) adopts(cluster string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, adopted := s.adopted[cluster]
+	return adopted
+}
+
+// Touch says that something came from this node on another stream, such as a load report: it is not
+// silent.
+func (s *Server) Touch(name string, at time.Time) {
+	s.mu.Lock()
+	n := s.nodes[name]
+	s.mu.Unlock()
+	if n != nil {
+		later(&n.touched, int64(at.Sub(s.epoch)))
+	}
+}
+
+// later moves an atomic time forward.
+func later(at *atomic.Int64, to int64) {
+	for {
+		was := at.Load()
+		if was >= to || at.CompareAndSwap(was, to) {
+			return
+		}
+	}
+}
+
+// lockGroup returns a group, which exists from now on, with its mutex locked.
+func (s *Server) lockGroup(name string) *group {
+	for {
+		s.mu.Lock()
+		g := s.groups[name]
+		if g == nil {
+			g = newGroup(name)
+			s.groups[name] = g
+		}
+		s.mu.Unlock()
+		g.mu.Lock()
+		if !g.dead {
+			return g
+		}
+		g.mu.Unlock()
+	}
+}
+
+// all returns the groups there are.
+func (s *Server) all() []*group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	groups := make([]*group, 0, len(s.groups))
+	for _, g := range s.groups {
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// each calls do for every session, under its group's mutex.
+func (s *Server) each(do func(*session)) {
+	for _, g := range s.all() {
+		g.mu.Lock()
+		for _, one := range g.sessions {
+			do(one)
+		}
+		g.mu.Unlock()
+	}
+}
+
+// report hands events on. No mutex is held.
+func (s *Server) report(events ...Event) {
+	if s.events == nil {
+		return
+	}
+	for _, e := range events {
+		s.events(e)
+	}
+}
+
+// StreamAggregatedResources refuses state-of-the-world streams.
+func (s *Server) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return status.Error(codes.Unimplemented, "this server speaks delta xDS only: set api_type: DELTA_GRPC in ads_config")
+}

@@ -1,0 +1,169 @@
+package xds
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestARequirementNeedsTheACKOfThatRevisionOrALaterOne(t *testing.T) {
+	opened(t, func(r *rig) {
+		at := func(revision int64) Requirement { return Requirement{Key{RouteType, "edge"}, revision} }
+		r.set(11, route("1"))
+		c := r.client("n1")
+		c.ask(RouteType, "edge")
+		m := c.expect("RouteConfiguration edge=1")
+		if got := r.standing(at(11)); got != "0 of 1, 0 rejected" {
+			t.Errorf("before the ACK: %s", got)
+		}
+		c.ack(m)
+		if got := r.standing(at(11)); got != "1 of 1, 0 rejected" {
+			t.Errorf("after the ACK: %s", got)
+		}
+		r.set(14, cluster("unrelated", "1"))
+		if got := r.standing(at(14)); got != "1 of 1, 0 rejected" {
+			t.Errorf("what is unchanged up to 14 holds at 14: %s", got)
+		}
+		r.set(20, route("2"))
+		m = c.expect("RouteConfiguration edge=2")
+		if got := r.standing(at(20)); got != "0 of 1, 0 rejected" {
+			t.Errorf("before the second ACK: %s", got)
+		}
+		if got := r.standing(at(19)); got != "1 of 1, 0 rejected" {
+			t.Errorf("the first content was right up to 19: %s", got)
+		}
+		c.ack(m)
+		if got := r.standing(at(21)); got != "0 of 1, 0 rejected" {
+			t.Errorf("nobody can meet what was not published: %s", got)
+		}
+	})
+}
+
+// A local rollback changes content without a new revision.
+func TestASecondContentAtOneRevisionMustBeACKedItself(t *testing.T) {
+	opened(t, func(r *rig) {
+		want := Requirement{Key{RouteType, "edge"}, 11}
+		r.set(11, route("1"))
+		c := r.client("n1")
+		c.ask(RouteType, "edge")
+		c.take("RouteConfiguration edge=1")
+		r.set(11, route("2"))
+		m := c.expect("RouteConfiguration edge=2")
+		if got := r.standing(want); got != "0 of 1, 0 rejected" {
+			t.Errorf("the first content counts: %s", got)
+		}
+		c.ack(m)
+		if got := r.standing(want); got != "1 of 1, 0 rejected" {
+			t.Errorf("the second does not: %s", got)
+		}
+	})
+}
+
+func TestWhatIsNotPublishedIsMetByNobody(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("a", "1"))
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster a=1")
+		if got := r.standing(Requirement{Key{ClusterType, "other"}, 5}); got != "0 of 1, 0 rejected" {
+			t.Errorf("never published: %s", got)
+		}
+		r.remove(12, Key{ClusterType, "a"})
+		if got := r.standing(Requirement{Key{ClusterType, "a"}, 11}); got != "0 of 1, 0 rejected" {
+			t.Errorf("unpublished: %s", got)
+		}
+		if s := r.s.Standing("nobody", nil); s.Connected != 0 || s.Met != 0 {
+			t.Errorf("a group without proxies stands at %+v", s)
+		}
+	})
+}
+
+func TestStandingNamesUpToThreeThatWait(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, route("1"))
+		for _, node := range []string{"a", "b", "c", "d", "e"} {
+			c := r.client(node)
+			c.ask(RouteType, "edge")
+			m := c.expect("RouteConfiguration edge=1")
+			if node == "b" {
+				c.ack(m)
+			}
+		}
+		synctest.Wait()
+		s := r.s.Standing("edge", []Requirement{{Key{RouteType, "edge"}, 11}})
+		if s.Connected != 5 || s.Met != 1 || len(s.Waiting) != 3 || s.Waiting[0].Node != "a" || s.Waiting[1].Node != "c" {
+			t.Errorf("%+v", s)
+		}
+		if p := s.Waiting[0]; p.Version != "Envoy 1.40.0" || p.Pending != 1 {
+			t.Errorf("the first that waits is %+v", p)
+		}
+	})
+}
+
+func TestMetSinceIsTheLastOfTheACKsAndSurvivesOthersChanges(t *testing.T) {
+	opened(t, func(r *rig) {
+		want := []Requirement{{Key{RouteType, "edge"}, 12}, {Key{ClusterType, "a"}, 11}}
+		since := func() time.Time {
+			synctest.Wait()
+			return r.s.MetSince("edge", want)["n1"]
+		}
+		r.set(11, routes(part("A1")), cluster("a", "1"))
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster a=1")
+		c.ask(RouteType, "edge")
+		c.take("RouteConfiguration edge=edge:A1")
+		time.Sleep(time.Second)
+		r.set(12, routes(part("A2")))
+		m := c.expect("RouteConfiguration edge=edge:A2")
+		if at := since(); !at.IsZero() {
+			t.Errorf("met since %s before the ACK", at)
+		}
+		time.Sleep(time.Second)
+		accepted := time.Now()
+		c.ack(m)
+		if at := since(); !at.Equal(accepted) {
+			t.Errorf("met since %s, the ACK was at %s", at, accepted)
+		}
+		if s := r.s.Standing("edge", want); !s.LastAck.Equal(accepted) {
+			t.Errorf("LastAck is %s, the ACK was at %s", s.LastAck, accepted)
+		}
+		time.Sleep(time.Second)
+		r.set(13, routes(part("A2"), part("B1"))) // another service's routes
+		if at := since(); !at.Equal(accepted) {
+			t.Errorf("met since %s while another's change is under way", at)
+		}
+		c.take("RouteConfiguration edge=edge:A2B1")
+		if at := since(); !at.Equal(accepted) {
+			t.Errorf("met since %s after another's change", at)
+		}
+	})
+}
+
+func TestANodeWithTwoStreamsMeetsWhatBothMeet(t *testing.T) {
+	opened(t, func(r *rig) {
+		want := []Requirement{{Key{RouteType, "edge"}, 11}}
+		r.set(11, route("1"))
+		a, b := r.client("same"), r.client("same")
+		a.ask(RouteType, "edge")
+		a.take("RouteConfiguration edge=1")
+		b.ask(RouteType, "edge")
+		m := b.expect("RouteConfiguration edge=1")
+		if met := r.s.MetSince("edge", want); len(met) != 0 {
+			t.Errorf("met: %v", met)
+		}
+		if got := r.standing(want...); got != "1 of 2, 0 rejected" {
+			t.Errorf("they do not count as two proxies: %s", got)
+		}
+		for _, p := range r.s.Proxies() {
+			if !p.Duplicate {
+				t.Errorf("stream %d is not flagged", p.Stream)
+			}
+		}
+		b.ack(m)
+		synctest.Wait()
+		if met := r.s.MetSince("edge", want); len(met) != 1 {
+			t.Errorf("met: %v", met)
+		}
+	})
+}

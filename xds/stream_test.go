@@ -1,0 +1,291 @@
+package xds
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+func wantEnd(t *testing.T, c *client, code codes.Code, words string) {
+	t.Helper()
+	if err := c.end(); status.Code(err) != code || !strings.Contains(err.Error(), words) {
+		t.Errorf("the stream ended with %v, want %s and %q", err, code, words)
+	}
+}
+
+func TestStreamsAreRefusedUntilTheServerIsOpen(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		wantEnd(t, r.client("n1"), codes.Unavailable, "not caught up")
+		r.s.Open()
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster")
+	})
+}
+
+func TestStateOfTheWorldStreamsAreRefusedWithAHint(t *testing.T) {
+	opened(t, func(r *rig) {
+		stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(r.conn).StreamAggregatedResources(r.t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "DELTA_GRPC") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestAStreamThatChangesItsNodeIsEnded(t *testing.T) {
+	opened(t, func(r *rig) {
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster")
+		c.node = &corev3.Node{Id: "n2"}
+		c.ask(ListenerType)
+		wantEnd(t, c, codes.InvalidArgument, `began as node "n1" and goes on as node "n2"`)
+	})
+}
+
+func TestAStreamWithoutANodeIsEnded(t *testing.T) {
+	opened(t, func(r *rig) {
+		c := r.client("")
+		c.ask(ClusterType)
+		wantEnd(t, c, codes.InvalidArgument, "node id")
+	})
+}
+
+func TestASilentProxyThatOwesAnAnswerIsDisconnected(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, route("1"))
+		c := r.client("silent")
+		c.ask(RouteType, "edge")
+		c.expect("RouteConfiguration edge=1")
+		time.Sleep(19 * time.Second)
+		c.quiet()
+		wantEnd(t, c, codes.DeadlineExceeded, "unanswered")
+		synctest.Wait()
+		if n := len(r.s.Proxies()); n != 0 {
+			t.Errorf("%d proxies left", n)
+		}
+	})
+}
+
+func TestAProxyThatReportsOnAnotherStreamIsNotSilent(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, route("1"))
+		c := r.client("n1")
+		c.ask(RouteType, "edge")
+		c.expect("RouteConfiguration edge=1")
+		for range 60 {
+			time.Sleep(time.Second)
+			r.s.Touch("n1", time.Now())
+			r.s.Touch("unknown", time.Now())
+		}
+		c.quiet()
+		if seen := r.s.Proxies()[0].LastSeen; !seen.Equal(time.Now()) {
+			t.Errorf("last seen %s", seen)
+		}
+	})
+}
+
+func TestAnIdleProxyIsNotSilent(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, route("1"))
+		c := r.client("n1")
+		c.ask(RouteType, "edge")
+		c.take("RouteConfiguration edge=1")
+		time.Sleep(time.Hour)
+		c.quiet()
+		r.set(12, route("2"))
+		time.Sleep(time.Second) // it has owed an answer for a second only
+		c.take("RouteConfiguration edge=2")
+		time.Sleep(time.Hour)
+		c.quiet()
+	})
+}
+
+// grpc-go's default ends a connection that pings more often than every five minutes (envoy-measured.md 9).
+func TestAnIdleEnvoyMayPing(t *testing.T) {
+	opened(t, func(r *rig) {
+		ping := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true})
+		r.conn.Close()
+		r.conn = r.dial(ping)
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster")
+		time.Sleep(time.Hour)
+		c.quiet()
+		c.hangUp()
+		time.Sleep(time.Hour)
+		if state := r.conn.GetState(); state != connectivity.Ready && state != connectivity.Idle {
+			t.Errorf("the connection is %s", state)
+		}
+	})
+}
+
+func TestAProxyThatDoesNotReadCostsOnlyItself(t *testing.T) {
+	opened(t, func(r *rig) {
+		big := cluster("big", strings.Repeat("x", 4<<20)) // more than all windows hold
+		r.set(11, big)
+		ctx, cancel := context.WithCancel(r.t.Context())
+		defer cancel()
+		conn := r.dial() // of its own: windows are per connection
+		stuck, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := requestOf(ClusterType)
+		first.Node = &corev3.Node{Id: "stuck", Cluster: "edge"}
+		if err := stuck.Send(first); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		c := r.client("healthy")
+		c.ask(ClusterType)
+		c.ack(c.next())
+		for revision := range int64(100) {
+			r.set(12+revision, cluster("a", string(rune('a'+revision))))
+			c.ack(c.next())
+		}
+		if n := len(r.s.Proxies()); n != 2 {
+			t.Fatalf("%d proxies", n)
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if p := r.s.Proxies(); len(p) != 1 || p[0].Node != "healthy" {
+			t.Errorf("the stuck proxy is still there: %+v", p)
+		}
+		_ = conn.Close()
+	})
+}
+
+func TestAPanicEndsItsOwnStreamOnly(t *testing.T) {
+	change := func(c *Config) {
+		c.Held = func(Key, string) { panic("a bug") }
+	}
+	inBubble(t, change, func(r *rig) {
+		r.s.Open()
+		r.s.Prove(time.Now())
+		r.set(11, layer("l1", "k"))
+		good, bad := r.client("good"), r.client("bad")
+		good.ask(RuntimeType, "l1")
+		good.take("Runtime l1=l1:k/3s")
+		tagged := layer("l1", "k")
+		tagged.Tag = "t"
+		bad.resume(RuntimeType, map[string]string{"l1": newEntry(tagged, "c1", 10).full.version})
+		wantEnd(t, bad, codes.Internal, "bug in the server")
+		r.set(12, layer("l1", "2"))
+		good.take("Runtime l1=l1:2/3s")
+	})
+}
+
+func TestAPanicInTheGroupingEndsItsOwnStreamOnly(t *testing.T) {
+	change := func(c *Config) {
+		c.Group = func(n *corev3.Node) string {
+			if n.Id == "bad" {
+				panic("a bug")
+			}
+			return n.Cluster
+		}
+	}
+	inBubble(t, change, func(r *rig) {
+		r.s.Open()
+		bad := r.client("bad")
+		bad.ask(ClusterType)
+		wantEnd(t, bad, codes.Internal, "bug in the server")
+		good := r.client("good")
+		good.ask(ClusterType)
+		good.take("Cluster")
+	})
+}
+
+func TestAStreamMayNotAskForMoreThanItsShare(t *testing.T) {
+	opened(t, func(r *rig) {
+		c := r.client("n1")
+		names := make([]string, maxLayers+1)
+		for i := range names {
+			names[i] = strings.Repeat("x", i+1)
+		}
+		c.ask(RuntimeType, names...)
+		wantEnd(t, c, codes.ResourceExhausted, "may name 1024")
+		c = r.client("n2")
+		for i := range maxTypes + 1 {
+			if err := c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: strings.Repeat("t", i+1), Node: &corev3.Node{Id: "n2"}}); err != nil {
+				break
+			}
+		}
+		wantEnd(t, c, codes.ResourceExhausted, "may ask for 32 types")
+	})
+}
+
+func TestStreamsEndWhenTheServerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node) string { return "edge" }})
+		s.Open()
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		one := newFake(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.DeltaAggregatedResources(one) }()
+		first := requestOf(ClusterType)
+		first.Node = &corev3.Node{Id: "n1"}
+		one.in <- first
+		<-one.out
+		cancel()
+		if err := <-ended; status.Code(err) != codes.Unavailable {
+			t.Errorf("ended with %v", err)
+		}
+		if err := <-ran; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		one.cancel()
+		if err := s.DeltaAggregatedResources(newFake(t.Context())); status.Code(err) != codes.Unavailable {
+			t.Errorf("a late stream ended with %v", err)
+		}
+	})
+}
+
+func TestEventsTellOfConnectionsResponsesAndAnswers(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.s.Open()
+		defer r.proving()()
+		r.set(11, layer("l1", "k"), route("bad"))
+		c := r.client("n1")
+		c.ask(RuntimeType, "l1")
+		c.take("Runtime l1=l1:k/3s")
+		c.ask(RouteType, "edge")
+		c.nack(c.expect("RouteConfiguration edge=bad"), "bad")
+		time.Sleep(time.Second)
+		c.take("Runtime l1~/3s")
+		c.quiet()
+		c.hangUp()
+		counts := map[Event]int{}
+		for len(r.events) > 0 {
+			e := <-r.events
+			e.Took = 0
+			counts[e]++
+		}
+		for _, want := range []Event{
+			{Kind: ProxyConnected}, {Kind: ProxyDisconnected},
+			{Kind: ResponseSent, Type: RuntimeType}, {Kind: ResponseAccepted, Type: RuntimeType},
+			{Kind: ResponseSent, Type: RouteType}, {Kind: ResponseRejected, Type: RouteType},
+			{Kind: ResponseSent, Type: RuntimeType, Heartbeat: true}, {Kind: ResponseAccepted, Type: RuntimeType, Heartbeat: true},
+		} {
+			want.Node, want.Group = "n1", "edge"
+			if counts[want] != 1 {
+				t.Errorf("%+v was reported %d times, want once", want, counts[want])
+			}
+		}
+	})
+}
