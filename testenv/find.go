@@ -1,0 +1,81 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// oldestEnvoy is the oldest release that keeps rampart's promises (1.<this>).
+const oldestEnvoy = 38
+
+var errNoEnvoy = errors.New("find an Envoy: neither $ENVOY nor an envoy of at least 1.38 on the PATH nor one in .build; `make envoy` fetches it")
+
+// FindEnvoy is the path of the Envoy to use: $ENVOY, an envoy of at least 1.38 on the PATH, or the one that `make envoy` fetched, looked for in .build of
+// the working folder, of the folder of our own binary, and of the folders above them.
+func FindEnvoy() (string, error) {
+	if path := os.Getenv("ENVOY"); path != "" {
+		found, err := exec.LookPath(path)
+		if err != nil {
+			return "", fmt.Errorf("find the Envoy that $ENVOY names: %w", err)
+		}
+		return filepath.Abs(found)
+	}
+	if path, err := exec.LookPath("envoy"); err == nil && recent(path) {
+		return filepath.Abs(path)
+	}
+	var starts []string
+	if folder, err := os.Getwd(); err == nil {
+		starts = append(starts, folder)
+	}
+	if path, err := os.Executable(); err == nil {
+		starts = append(starts, filepath.Dir(path))
+	}
+	for _, start := range starts {
+		if path := fetchedAbove(start); path != "" {
+			return path, nil
+		}
+	}
+	return "", errNoEnvoy
+}
+
+// fetchedAbove looks for a fetched Envoy in .build of a folder and of all above it.
+func fetchedAbove(folder string) string {
+	for {
+		// A pattern that is well formed cannot fail, and only one version is pinned at a time.
+		found, _ := filepath.Glob(filepath.Join(folder, ".build", "envoy", "*", "envoy"))
+		if len(found) > 0 {
+			return found[len(found)-1]
+		}
+		above := filepath.Dir(folder)
+		if above == folder {
+			return ""
+		}
+		folder = above
+	}
+}
+
+// recent asks an Envoy for its version; one that does not answer is not recent.
+func recent(path string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	said, err := exec.CommandContext(ctx, path, "--version").Output()
+	return err == nil && recentVersion(string(said))
+}
+
+// recentVersion reads what `envoy --version` says, such as "envoy  version: 3a1b…/1.40.0/Clean/RELEASE/BoringSSL".
+func recentVersion(said string) bool {
+	parts := regexp.MustCompile(`/(\d+)\.(\d+)\.\d+`).FindStringSubmatch(said)
+	if parts == nil {
+		return false
+	}
+	major, _ := strconv.Atoi(parts[1]) // digits, as the expression says
+	minor, _ := strconv.Atoi(parts[2])
+	return major > 1 || major == 1 && minor >= oldestEnvoy
+}
