@@ -1,0 +1,324 @@
+package envoy
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/xds"
+)
+
+// State is what decides, beside the served copy, what a candidate weighs.
+type State struct {
+	Permit  bool // the release's permit exists
+	Latched bool // this replica has taken the release back
+}
+
+// Renderer turns served services and gateways into updates. It remembers what it rendered, so that only changes come out. One goroutine owns it.
+type Renderer struct {
+	services map[string]*rendered
+	fleets   map[string]*fleet   // by gateway, those that only services name included
+	undated  map[string]struct{} // services with pieces that changed since the last Flush
+}
+
+// rendered is one service as it was last rendered.
+type rendered struct {
+	name     string
+	gateways []string
+	latched  string // the release that is taken back; "" is none
+	base     string // the pool that the safe base names
+	release  bool   // one runs
+	arms     []xds.Key
+	clusters map[xds.Key]piece // clusters and endpoints
+	routes   [kinds]piece
+	overlay  piece // without a body while no release runs
+}
+
+// piece is a service's share of a resource, or a resource of its own.
+type piece struct {
+	body  []byte
+	at    int64 // the revision at which it last changed; 0: never
+	fresh bool  // it changed since the last Flush
+}
+
+// NewRenderer knows the default gateway only.
+func NewRenderer() *Renderer {
+	r := &Renderer{services: map[string]*rendered{}, fleets: map[string]*fleet{}, undated: map[string]struct{}{}}
+	r.SetGateway(policy.DefaultGateway, nil, 0)
+	return r
+}
+
+// SetGateway takes a gateway's newest served document. Without one a gateway is gone, and all that its proxies got is removed; but the default gateway exists always.
+func (r *Renderer) SetGateway(name string, g *policy.Gateway, _ int64) {
+	if g == nil && name == policy.DefaultGateway {
+		g = &policy.Gateway{Name: name}
+	}
+	f := r.fleet(name)
+	known := f.document != nil
+	if g == nil {
+		f.document, f.gone = nil, known
+		return
+	}
+	filled := g.WithDefaults()
+	f.document = &filled
+	f.markOwn()
+	if known && !f.gone {
+		return
+	}
+	for _, service := range f.members {
+		f.mark(service, everything(nil, r.services[service]))
+	}
+}
+
+// SetService takes a service's newest served copy; nil ends it. What it changes is dated with rev or, if that is later, with the revision of the next Flush.
+func (r *Renderer) SetService(name string, s *policy.Served, st State, rev int64) {
+	old := r.services[name]
+	var next *rendered
+	if s.Serves() {
+		next = render(name, s, st)
+	}
+	if old == nil && next == nil {
+		return
+	}
+	all := everything(old, next)
+	changed := all
+	if old != nil && next != nil && slices.Equal(old.gateways, next.gateways) {
+		changed = differences(old, next)
+	}
+	if next == nil {
+		delete(r.services, name)
+	} else {
+		next.date(old, changed, rev)
+		r.services[name] = next
+		r.undated[name] = struct{}{}
+	}
+	for _, gateway := range gatewaysOf(old, next) {
+		f := r.fleet(gateway)
+		f.enlist(name, next)
+		f.mark(name, changed)
+	}
+}
+
+func (r *Renderer) fleet(gateway string) *fleet {
+	f := r.fleets[gateway]
+	if f == nil {
+		f = newFleet(gateway)
+		r.fleets[gateway] = f
+	}
+	return f
+}
+
+func gatewaysOf(services ...*rendered) []string {
+	var all []string
+	for _, n := range services {
+		if n != nil {
+			all = append(all, n.gateways...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// render renders all of a service; nothing is dated yet.
+func render(name string, s *policy.Served, st State) *rendered {
+	n := &rendered{name: name, gateways: slices.Clone(s.Service.Gateways), clusters: map[xds.Key]piece{}, release: s.Release != nil}
+	slices.Sort(n.gateways)
+	n.gateways = slices.Compact(n.gateways)
+	n.base = Pool(name, baseBackend(s, st))
+	n.routes[layered].body = routePart(virtualHost(s.Service, safeBase(s, st)))
+	n.routes[plain].body = routePart(virtualHost(s.Service, realSplit(s, st)))
+	n.pool(s.Service, s.Live, nil)
+	if s.Release == nil {
+		return n
+	}
+	candidate, live := s.Release.Candidate, s.Live.Backend
+	n.pool(s.Service, candidate, canary())
+	n.arm(LiveArm(name, live), Pool(name, live))
+	n.arm(CandidateArm(name, candidate.Backend, live), Pool(name, candidate.Backend), Pool(name, live))
+	n.overlay.body = encode(overlay(s, s.CandidateWeight(st.Permit, st.Latched)))
+	if st.Latched {
+		n.latched = s.Release.ID
+	}
+	return n
+}
+
+// pool renders a backend's cluster, and its endpoints unless its name is resolved by the proxies themselves.
+func (n *rendered) pool(s policy.Service, arm policy.Arm, mark *corev3.Metadata) {
+	name := Pool(n.name, arm.Backend)
+	n.clusters[xds.Key{Type: xds.ClusterType, Name: name}] = piece{body: encode(pool(s, arm))}
+	if arm.Definition.DNS != "" {
+		return
+	}
+	a := assignment(name, arm.Definition.Endpoints, mark)
+	n.clusters[xds.Key{Type: xds.EndpointType, Name: name}] = piece{body: encode(a)}
+}
+
+func (n *rendered) arm(name string, pools ...string) {
+	key := xds.Key{Type: xds.ClusterType, Name: name}
+	n.arms = append(n.arms, key)
+	n.clusters[key] = piece{body: encode(aggregate(name, pools...))}
+}
+
+// changes says which pieces of a service must go out.
+type changes struct {
+	clusters []xds.Key
+	routes   [kinds]bool
+	overlay  bool // body, needs or tag
+}
+
+// everything is what must go out of a service that comes, or must leave with one that goes.
+func everything(old, next *rendered) changes {
+	all := changes{routes: [kinds]bool{true, true}}
+	for _, n := range []*rendered{old, next} {
+		if n == nil {
+			continue
+		}
+		all.clusters = slices.AppendSeq(all.clusters, maps.Keys(n.clusters))
+		all.overlay = all.overlay || n.release
+	}
+	return all
+}
+
+// differences compares two renderings of a service.
+func differences(old, next *rendered) changes {
+	var c changes
+	kept := len(old.clusters) == len(next.clusters)
+	for key, p := range next.clusters {
+		before, had := old.clusters[key]
+		kept = kept && had
+		if !bytes.Equal(before.body, p.body) {
+			c.clusters = append(c.clusters, key)
+		}
+	}
+	for key := range old.clusters {
+		if _, has := next.clusters[key]; !has {
+			c.clusters = append(c.clusters, key)
+		}
+	}
+	for kind := range next.routes {
+		c.routes[kind] = old.base != next.base || !bytes.Equal(old.routes[kind].body, next.routes[kind].body)
+	}
+	// What a part needs follows from which clusters there are.
+	c.overlay = old.latched != next.latched || !bytes.Equal(old.overlay.body, next.overlay.body) || next.release && !kept
+	return c
+}
+
+// date carries the dates of what is as it was, and gives the others rev.
+func (n *rendered) date(old *rendered, changed changes, rev int64) {
+	if old == nil {
+		old = &rendered{}
+	}
+	for key, p := range n.clusters {
+		n.clusters[key] = p.dated(old.clusters[key], slices.Contains(changed.clusters, key), rev)
+	}
+	for kind, p := range n.routes {
+		n.routes[kind] = p.dated(old.routes[kind], changed.routes[kind], rev)
+	}
+	// A new tag or need alone is no new weight.
+	n.overlay = n.overlay.dated(old.overlay, changed.overlay && !bytes.Equal(n.overlay.body, old.overlay.body), rev)
+}
+
+func (p piece) dated(old piece, changed bool, rev int64) piece {
+	if changed {
+		return piece{body: p.body, at: rev, fresh: true}
+	}
+	return piece{body: p.body, at: old.at, fresh: old.fresh}
+}
+
+// settle dates what changed since the last Flush with the revision at which it is published, if that is later: an ACK of what was published before must not pass
+// for one of it.
+func (n *rendered) settle(rev int64) {
+	for key, p := range n.clusters {
+		n.clusters[key] = p.settled(rev)
+	}
+	for kind, p := range n.routes {
+		n.routes[kind] = p.settled(rev)
+	}
+	n.overlay = n.overlay.settled(rev)
+}
+
+func (p piece) settled(rev int64) piece {
+	if p.fresh {
+		p.at, p.fresh = max(p.at, rev), false
+	}
+	return p
+}
+
+// Flush returns what changed since the last Flush; the caller publishes it at rev. Its cost is that of what changed, but for a gateway's routes and for a layer,
+// which are assembled from the services' shares.
+func (r *Renderer) Flush(rev int64) []xds.Update {
+	for name := range r.undated {
+		if n := r.services[name]; n != nil {
+			n.settle(rev)
+		}
+	}
+	clear(r.undated)
+	var updates []xds.Update
+	for _, gateway := range slices.Sorted(maps.Keys(r.fleets)) {
+		if f := r.fleets[gateway]; f.dirty() {
+			updates = append(updates, f.flush(r.services)...)
+		}
+	}
+	return updates
+}
+
+// Ready is, per group, what a proxy must have accepted before a release may take its first request: the arms, the pools and their endpoints.
+func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
+	return r.requirements(service, func(n *rendered, _ *fleet, _ int) []xds.Requirement { return n.ready() })
+}
+
+// Confirmed is, per group, what a proxy must have accepted to serve a service as it is served now: what Ready asks, the routes and, with layers, the service's
+// layer, each at the revision at which this service's share of it last changed.
+func (r *Renderer) Confirmed(service string) map[string][]xds.Requirement {
+	return r.requirements(service, func(n *rendered, f *fleet, kind int) []xds.Requirement {
+		want := append(n.ready(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: n.routes[kind].at})
+		// A layer in which the service never had a key says nothing about it.
+		if kind == layered && n.overlay.at > 0 {
+			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.RuntimeType, Name: Layer(service)}, Revision: n.overlay.at})
+		}
+		return want
+	})
+}
+
+// Settled is the revision at which the pools of a service, or their endpoints, last changed: what was counted across it promotes nothing. 0: unknown service.
+func (r *Renderer) Settled(service string) int64 {
+	var at int64
+	if n := r.services[service]; n != nil {
+		for _, p := range n.clusters {
+			at = max(at, p.at)
+		}
+	}
+	return at
+}
+
+func (r *Renderer) requirements(service string, of func(*rendered, *fleet, int) []xds.Requirement) map[string][]xds.Requirement {
+	want := map[string][]xds.Requirement{}
+	n := r.services[service]
+	if n == nil {
+		return want
+	}
+	for _, gateway := range n.gateways {
+		f := r.fleet(gateway)
+		if f.document == nil {
+			continue // its proxies get nothing of any service
+		}
+		for kind, group := range groups(gateway) {
+			want[group] = of(n, f, kind)
+		}
+	}
+	return want
+}
+
+func (n *rendered) ready() []xds.Requirement {
+	var want []xds.Requirement
+	for _, key := range slices.SortedFunc(maps.Keys(n.clusters), byKey) {
+		want = append(want, xds.Requirement{Key: key, Revision: n.clusters[key].at})
+	}
+	return want
+}
+
+func byKey(a, b xds.Key) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name)) }
