@@ -1,0 +1,97 @@
+package replica_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rampart-proxy/rampart/policy"
+)
+
+// Every line of bad input: the answer names the place and what was expected, and neither what is served, nor the Envoy's configuration, nor a live answer changes.
+func TestBadDocumentsChangeNothing(t *testing.T) {
+	r := newRig(t)
+	r.put("services/shop", r.document("blue"))
+	e := r.envoy("edge", "edge-1")
+	r.untilAnswers("v1")
+	good := r.document("blue")
+	steps := "steps: [10%, 50%, 100%]"
+	cases := []struct{ name, key, document, wants string }{
+		{"unparsable", "shop", "service: [shop", "cannot be read as YAML"},
+		{"unknown field", "shop", strings.Replace(good, "plan:", "plam:", 1), "did you mean `plan`"},
+		{"unknown field inside", "shop", strings.Replace(good, "soak", "soaq", 1), "did you mean `soak`"},
+		{"wrong type", "shop", strings.Replace(good, "hosts: [shop.example.com]", "hosts: 7", 1), "hosts"},
+		{"steps that do not rise", "shop", strings.Replace(good, steps, "steps: [10%, 5%, 100%]", 1), "5% is not above the step before it (10%)"},
+		{"endpoint that is no address", "shop", strings.Replace(good, r.blue.Address(), "nowhere", 1), "endpoints[0]"},
+		{"name that is not the key's", "shop", strings.Replace(good, "service: shop", "service: shopp", 1), "shopp"},
+		{"revision that is a number", "shop", strings.Replace(good, `"v2"`, "1.10", 1), "quote it"},
+		{"1 MiB", "shop", good + "# " + strings.Repeat("x", 1<<20), "256"},
+		{"binary garbage", "shop", "\x00\xff\xfe\x01garbage", ""},
+		{"live's new revision", "shop", strings.Replace(good, `"v1"`, `"v9"`, 1), "another backend"},
+		{"missing gateway", "shop", strings.Replace(good, "[edge]", "[edgee]", 1), "edgee"},
+		{"duplicate host", "cart", strings.Replace(good, "service: shop", "service: cart", 1), "shop"},
+	}
+	before, config := *r.served("shop"), r.config(e)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r.t = t
+			r.put("services/"+c.key, c.document)
+			r.until("a refusal", func() (bool, error) {
+				said := problems(r.served(c.key))
+				return said != "" && strings.Contains(said, c.wants), fmt.Errorf("it says %q", said)
+			})
+			after := *r.served("shop")
+			if after.Live.Ref != before.Live.Ref || after.Accepted != before.Accepted || after.Release != nil {
+				t.Errorf("what is served has changed: %+v", after)
+			}
+			if got := r.ask("shop.example.com"); got != "v1" {
+				t.Errorf("answered by %s, want v1", got)
+			}
+			if got := r.config(e); got != config {
+				t.Errorf("the Envoy's configuration has changed: %s", firstDifference(config, got))
+			}
+		})
+	}
+	r.t = t
+	r.put("services/shop", good)
+	r.untilServed("the good document accepted again", func(s *policy.Served) bool { return s.Refused == nil })
+}
+
+// Keys that do not belong there, orders left over, and an unknown gateway are named and otherwise ignored.
+func TestStrayKeysAndOldOrdersChangeNothing(t *testing.T) {
+	r := newRig(t)
+	r.put("orders/shop", "promote")
+	r.put("nonsense/key", "x")
+	r.put("services/shop", r.document("blue"))
+	r.envoy("edge", "edge-1")
+	r.untilAnswers("v1")
+	r.until("the leftover order dropped", func() (bool, error) {
+		answer, err := r.raw.Get(r.ctx, "/rampart/v1/orders/shop")
+		return err == nil && len(answer.Kvs) == 0, err
+	})
+	r.put("orders/shop", "promote green-3")
+	r.put("services/shop", r.document("green"))
+	r.untilServed("a release that the old order does not touch", func(s *policy.Served) bool {
+		return s.Release != nil && s.Release.Mode == policy.ByPlan
+	})
+	r.envoy("nowhere", "lost-1")
+	r.until("the lost proxy flagged", func() (bool, error) {
+		for _, p := range r.proxies(0) {
+			if p.Proxy == "lost-1" {
+				return !p.Known, fmt.Errorf("it counts as known")
+			}
+		}
+		return false, fmt.Errorf("it is not listed")
+	})
+}
+
+// firstDifference shows where two texts part.
+func firstDifference(a, b string) string {
+	as, bs := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(as), len(bs)) {
+		if as[i] != bs[i] {
+			return fmt.Sprintf("%q became %q", as[i], bs[i])
+		}
+	}
+	return fmt.Sprintf("%d lines became %d", len(as), len(bs))
+}

@@ -1,0 +1,315 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rampart-proxy/rampart/store"
+)
+
+// turnEvery is how often the deciding half looks at running releases (judge.md 2g).
+const turnEvery = 250 * time.Millisecond
+
+// Deciding is the half of a replica that judges. On the leader it decides about every service and saves; on every other replica it only keeps the guard rail
+// over its own proxies' reports.
+type Deciding struct {
+	// Fixed after NewDeciding.
+	serving *Serving
+	store   *store.Store
+	metrics *metrics
+	config  DecidingConfig
+	log     *slog.Logger
+
+	// Owned by Run.
+	tracks map[string]*track
+	last   time.Time
+	lead   *lead // nil: follows
+
+	mu      sync.Mutex
+	reports map[string]store.Report // guarded by mu: the replicas' reports, ours among them
+	lost    map[string]lostReplica  // guarded by mu
+}
+
+// DecidingConfig is what a deciding half works with.
+type DecidingConfig struct {
+	ID        string
+	LeaderTTL time.Duration
+	LeaseFile string
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// lostReplica is a replica whose report is gone: its proxies count as connected and unconfirmed until no overlay of theirs can still be alive.
+type lostReplica struct {
+	report store.Report
+	since  time.Time
+}
+
+// lead is one term of leadership.
+type lead struct {
+	proof   *store.Leadership
+	gaps    map[string]bool // releases whose overlays may have expired before this term
+	beaten  time.Time
+	quiet   time.Time // since when only other replicas have this fleet's reports; zero: not
+	drained bool      // resign
+}
+
+// NewDeciding makes a deciding half that follows until it is elected.
+func NewDeciding(c DecidingConfig, s *Serving, m *metrics) *Deciding {
+	return &Deciding{
+		serving: s, store: s.store, metrics: m, config: c, log: c.Log,
+		tracks: map[string]*track{}, reports: map[string]store.Report{}, lost: map[string]lostReplica{},
+	}
+}
+
+// Run turns until ctx ends. Elections run beside it, so that a replica that waits for leadership goes on keeping the guard rail.
+func (d *Deciding) Run(ctx context.Context) error {
+	elected := make(chan *store.Leadership)
+	over := make(chan struct{}, 1)
+	go d.campaign(ctx, elected, over)
+	tick := time.NewTicker(turnEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			d.resign()
+			return nil
+		case proof := <-elected:
+			d.begin(ctx, proof)
+		case <-d.lostLead():
+			d.end(over, "the lease may be lost")
+		case <-d.serving.wake:
+			d.turn(ctx, false)
+		case <-tick.C:
+			d.turn(ctx, true)
+		}
+		if d.lead != nil && d.lead.drained {
+			d.resign()
+			d.end(over, "another replica has the reports")
+		}
+	}
+}
+
+// campaign stands for election, one term after the other. It begins when all that is in etcd was seen: a leader that knows of no release yet would not
+// notice that overlays have expired before its term, and would go on at a weight that proxies no longer have.
+func (d *Deciding) campaign(ctx context.Context, elected chan<- *store.Leadership, over <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-d.serving.seen:
+	}
+	candidate := store.Candidate{ID: d.config.ID, TTL: d.config.LeaderTTL, LeaseFile: d.config.LeaseFile}
+	for ctx.Err() == nil {
+		proof, err := d.store.Campaign(ctx, candidate)
+		if err != nil {
+			d.log.Debug("not elected", "err", err)
+			sleep(ctx, time.Second)
+			continue
+		}
+		select {
+		case elected <- proof:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lostLead is closed when this term may be over by our own clock; nil while there is none.
+func (d *Deciding) lostLead() <-chan struct{} {
+	if d.lead == nil {
+		return nil
+	}
+	return d.lead.proof.Done()
+}
+
+// begin starts a term: the first beat, and the question whether overlays may have expired before it.
+func (d *Deciding) begin(ctx context.Context, proof *store.Leadership) {
+	now := d.config.Now()
+	d.lead = &lead{proof: proof, gaps: d.serving.gaps(now)}
+	d.log.Info("leads", "replica", d.config.ID)
+	d.metrics.leads(true)
+	clear(d.tracks)
+	d.beat(ctx, now)
+	d.serving.touchAll()
+}
+
+func (d *Deciding) end(over chan<- struct{}, why string) {
+	d.log.Info("no longer leads", "replica", d.config.ID, "reason", why)
+	d.metrics.leads(false)
+	d.lead = nil
+	over <- struct{}{}
+}
+
+func (d *Deciding) resign() {
+	if d.lead == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := d.lead.proof.Resign(ctx); err != nil {
+		d.log.Warn("could not resign; the lease will run out", "err", err)
+	}
+}
+
+// gaps lists the running releases whose overlays may have expired since the last beat: it is too old, or its time makes no sense.
+func (s *Serving) gaps(now time.Time) map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gaps := map[string]bool{}
+	since := now.Sub(time.UnixMilli(s.state.beat.At)).Abs()
+	for _, name := range s.state.running() {
+		deadman := s.state.deadman(s.state.services[name].served)
+		if deadman > 0 && since > deadman {
+			gaps[s.state.services[name].served.Release.ID] = true
+		}
+	}
+	return gaps
+}
+
+// touchAll makes the deciding half look at everything.
+func (s *Serving) touchAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.state.services {
+		s.dirty[name] = true
+	}
+	s.dirtyGw = true
+	poke(s.wake)
+}
+
+// turn is one turn. A tick also takes the reports; between ticks only what the watch touched is looked at.
+func (d *Deciding) turn(ctx context.Context, tick bool) {
+	now := d.config.Now()
+	elapsed := time.Duration(0)
+	if tick {
+		if !d.last.IsZero() {
+			elapsed = now.Sub(d.last)
+		}
+		d.last = now
+	}
+	work := d.serving.work()
+	if tick {
+		d.judge(now, elapsed, work)
+	}
+	if d.lead == nil {
+		return
+	}
+	if work.gateways {
+		d.decideGateways(ctx)
+	}
+	for _, name := range work.names() {
+		if !d.decide(ctx, name, turnInput{now: now, elapsed: elapsed}) {
+			return
+		}
+	}
+	if tick {
+		d.beatIfDue(ctx, now, work)
+		d.yieldIfBlind(now, work)
+	}
+}
+
+// beat proves to every replica that etcd and this leader live.
+func (d *Deciding) beat(ctx context.Context, now time.Time) {
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	record := store.BeatRecord{At: now.UnixMilli(), Leader: d.config.ID}
+	if err := d.store.Beat(short, d.lead.proof, record); err != nil {
+		d.log.Warn("no heartbeat: overlays will expire if this goes on", "err", err)
+		return
+	}
+	d.lead.beaten = now
+	d.metrics.beat(now)
+}
+
+// beatIfDue beats while releases run, six times within the shortest dead-man's time.
+func (d *Deciding) beatIfDue(ctx context.Context, now time.Time, w work) {
+	if len(w.running) == 0 {
+		return
+	}
+	every := min(max(w.deadman/6, turnEvery), time.Second)
+	if now.Sub(d.lead.beaten) >= every-turnEvery/2 {
+		d.beat(ctx, now)
+	}
+}
+
+// blindFor is how long a leader may lack the reports that another replica has before it resigns in that one's favour.
+const blindFor = 2 * time.Second
+
+// yieldIfBlind resigns when releases run, no proxy of theirs is connected here, and another replica has them.
+func (d *Deciding) yieldIfBlind(now time.Time, w work) {
+	blind := false
+	for _, name := range w.running {
+		own := d.serving.fleet(name).Connected
+		if own > 0 {
+			d.lead.quiet = time.Time{}
+			return
+		}
+		blind = blind || d.elsewhere(name) > 0
+	}
+	switch {
+	case !blind:
+		d.lead.quiet = time.Time{}
+	case d.lead.quiet.IsZero():
+		d.lead.quiet = now
+	case now.Sub(d.lead.quiet) >= blindFor:
+		d.lead.drained = true
+	}
+}
+
+// elsewhere counts the proxies of a service that report to other replicas.
+func (d *Deciding) elsewhere(name string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	count := 0
+	for id, report := range d.reports {
+		if id != d.config.ID {
+			count += report.Releases[name].Reporting
+		}
+	}
+	return count
+}
+
+// FollowReplicas keeps the other replicas' reports until ctx ends.
+func (d *Deciding) FollowReplicas(ctx context.Context) error {
+	return d.store.WatchReplicas(ctx, func(current map[string]store.Report) error {
+		now := d.config.Now()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for id, report := range d.reports {
+			if _, still := current[id]; !still && id != d.config.ID {
+				d.lost[id] = lostReplica{report: report, since: now}
+			}
+		}
+		for id := range current {
+			delete(d.lost, id)
+		}
+		d.reports = current
+		poke(d.serving.wake)
+		return nil
+	})
+}
+
+// saved looks at the outcome of a save. It reports whether this term may go on.
+func (d *Deciding) saved(name string, err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, store.ErrNotLeader):
+		d.log.Warn("fenced: another replica leads", "service", name)
+		d.lead.drained = true
+		return false
+	case errors.Is(err, store.ErrStale):
+		// Something it was decided on has changed; the watch brings it, and the next turn decides anew.
+		return true
+	}
+	d.log.Warn("a decision could not be saved; it is made again", "service", name, "err", err)
+	return true
+}

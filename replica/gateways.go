@@ -1,0 +1,139 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+)
+
+// gatewayRead is what one decision about a gateway depends on.
+type gatewayRead struct {
+	name     string
+	view     gateway
+	others   map[string]policy.Gateway
+	services []string // that name the gateway
+}
+
+// gatewayReads copies what the decisions about all gateways read.
+func (s *Serving) gatewayReads() []gatewayRead {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var reads []gatewayRead
+	for _, name := range slices.Sorted(maps.Keys(s.state.gateways)) {
+		others := s.state.servedGateways()
+		delete(others, name)
+		read := gatewayRead{name: name, view: *s.state.gateways[name], others: others}
+		for service, v := range s.state.services {
+			if v.served.Serves() && slices.Contains(v.served.Service.Gateways, name) {
+				read.services = append(read.services, service)
+			}
+		}
+		slices.Sort(read.services)
+		reads = append(reads, read)
+	}
+	return reads
+}
+
+// decideGateways accepts or refuses the gateways' newest documents. A service that waits for one is looked at when the watch has brought what was decided:
+// it may name a gateway that was written with it.
+func (d *Deciding) decideGateways(ctx context.Context) {
+	var newest int64
+	for _, read := range d.serving.gatewayReads() {
+		next, event := decideGateway(read)
+		if event == "" {
+			continue
+		}
+		save := store.Save{Kind: store.ServedGateway, Name: read.name}
+		save.Seen.Served, save.Seen.Wish = read.view.servedMod, read.view.docMod
+		if next != nil {
+			save.Value = next
+		}
+		short, cancel := context.WithTimeout(ctx, 3*time.Second)
+		revision, err := d.store.Save(short, d.lead.proof, save)
+		cancel()
+		if err == nil {
+			newest = revision
+			d.log.Info("decided about a gateway", "gateway", read.name, "reason", event)
+		} else if !d.saved(read.name, err) {
+			return
+		}
+	}
+	for _, name := range d.serving.touchUnaccepted() {
+		t := d.track(name)
+		t.after = max(t.after, newest)
+	}
+}
+
+// decideGateway is the pure step of a gateway: its next served copy and what happened, or no event when nothing did.
+func decideGateway(read gatewayRead) (next *servedGateway, event string) {
+	v := read.view
+	if v.docMod == 0 {
+		return decideGone(read)
+	}
+	if v.served != nil && v.servedMod > 0 && (v.served.Accepted == v.docMod || (v.served.Refused != nil && v.served.Refused.Revision == v.docMod)) {
+		return nil, ""
+	}
+	parsed, problems := readGateway(read.name, v.doc)
+	if len(problems) == 0 {
+		for _, p := range policy.AcceptGateway(parsed, read.others) {
+			problems = append(problems, p.Error())
+		}
+	}
+	if len(problems) == 0 {
+		return &servedGateway{Gateway: parsed, Accepted: v.docMod}, "accepted"
+	}
+	next = &servedGateway{}
+	if v.served != nil {
+		*next = *v.served
+	}
+	next.Refused = &policy.Refusal{Revision: v.docMod, Problems: problems}
+	return next, "refused: " + strings.Join(problems, "; ")
+}
+
+// decideGone stops a gateway whose document was deleted by itself, unless a service still names it; its proxies keep what they were served.
+func decideGone(read gatewayRead) (next *servedGateway, event string) {
+	v := read.view
+	if v.servedMod == 0 || !v.docGone {
+		return nil, ""
+	}
+	if len(read.services) == 0 {
+		return nil, "stopped: its document was deleted"
+	}
+	problem := fmt.Sprintf("gateways/%s: deleted while services name it (%s): it is kept", read.name, strings.Join(read.services, ", "))
+	if v.served.Refused != nil && slices.Equal(v.served.Refused.Problems, []string{problem}) {
+		return nil, ""
+	}
+	kept := *v.served
+	kept.Refused = &policy.Refusal{Problems: []string{problem}}
+	return &kept, "refused: " + problem
+}
+
+func readGateway(name string, value []byte) (policy.Gateway, []string) {
+	parsed, err := policy.ParseGateway("gateways/"+name, value)
+	if err == nil && parsed.Name != name {
+		err = fmt.Errorf("gateways/%s: gateway: %q is not the last part of its key (%q)", name, parsed.Name, name)
+	}
+	if err != nil {
+		return policy.Gateway{}, strings.Split(strings.TrimSpace(err.Error()), "\n")
+	}
+	return parsed.WithDefaults(), nil
+}
+
+// touchUnaccepted makes the deciding half look again at the services whose documents are not accepted: what they clashed with may have changed.
+func (s *Serving) touchUnaccepted() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, v := range s.state.services {
+		if v.docMod > 0 && (!v.served.Serves() || v.served.Accepted != v.docMod) {
+			s.dirty[name] = true
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,95 @@
+package replica
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/rampart-proxy/rampart/policy"
+)
+
+// judge takes the reports of one turn and weighs them. On followers only the guard rail may act.
+func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
+	since := map[string]map[string]time.Time{}
+	for _, name := range w.running {
+		since[name] = d.serving.steadySince(name)
+	}
+	readings := d.serving.collector.Take(now, func(service, node string) bool {
+		at, held := since[service][node]
+		return held && now.Sub(at) > elapsed+turnEvery
+	})
+	for _, name := range w.running {
+		reading := readings[name]
+		reading.Interval = elapsed
+		reading.Missing = d.serving.missing(name, now)
+		d.weigh(name, reading)
+	}
+	d.forget(w)
+}
+
+// missing counts the proxies that are connected and have not reported lately.
+func (s *Serving) missing(name string, now time.Time) int {
+	reporting := s.collector.Reporting(name, now)
+	return max(0, s.fleet(name).Connected-len(reporting))
+}
+
+// weigh judges one service's reading.
+func (d *Deciding) weigh(name string, reading policy.Reading) {
+	v, _ := d.serving.view(name)
+	if !v.served.Serves() || v.served.Release == nil {
+		return
+	}
+	t := d.track(name)
+	served := t.present(v)
+	if t.evidence == nil || t.evidence.Release != served.Release.ID {
+		t.evidence = d.loadEvidence(name, served)
+	}
+	t.judgement = t.evidence.Take(reading, served)
+	d.metrics.judged(name, t.judgement)
+	if d.lead == nil && t.judgement.Guarded && v.permitted() && !d.serving.latched(name, v.served) {
+		d.serving.Rollback(name, policy.Rollback{Release: served.Release.ID, Reason: t.judgement.Reason, Numbers: t.judgement.Numbers})
+	}
+}
+
+// loadEvidence goes on where the last leader stopped, or starts anew.
+func (d *Deciding) loadEvidence(name string, served *policy.Served) *policy.Evidence {
+	fresh := policy.NewEvidence(served.Release.ID, served.Service.Analysis)
+	if d.lead == nil {
+		return fresh
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	data, err := d.store.Evidence(ctx, name)
+	if err != nil || len(data) == 0 {
+		return fresh
+	}
+	stored, err := policy.LoadEvidence(data, served.Release.ID, served.Service.Analysis)
+	if err != nil {
+		d.log.Info("the judge starts anew", "service", name, "release", served.Release.ID, "reason", err.Error())
+		return fresh
+	}
+	return stored
+}
+
+// forget drops the judges of releases that have ended.
+func (d *Deciding) forget(w work) {
+	for name, t := range d.tracks {
+		if !slices.Contains(w.running, name) {
+			t.evidence = nil
+			t.judgement = policy.Judgement{}
+		}
+	}
+}
+
+// storeEvidence keeps the judge's state beside the decision, without touching what is served.
+func (d *Deciding) storeEvidence(ctx context.Context, name string, t *track, now time.Time) {
+	if t.evidence == nil || now.Sub(t.stored) < evidenceEvery {
+		return
+	}
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := d.store.SaveEvidence(short, d.lead.proof, name, encode(t.evidence)); err != nil {
+		d.log.Warn("the judge's state could not be stored", "service", name, "err", err)
+	}
+	t.stored = now
+}

@@ -1,0 +1,85 @@
+package replica
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// ledger is a small file in the data folder that remembers which services this replica served, from which etcd cluster. A restarted replica compares it with
+// etcd before it lets proxies in, so that a wiped or restored etcd cannot empty them.
+type ledger struct {
+	path    string
+	written string // what the file holds, as far as we know
+	open    bool   // it has been compared; from then on it follows the state
+}
+
+// ledgerFile is the file's content.
+type ledgerFile struct {
+	Cluster  string   `json:"cluster"`
+	Services []string `json:"services"`
+}
+
+func newLedger(folder string) *ledger { return &ledger{path: filepath.Join(folder, "served.json")} }
+
+// missing lists the services that the file knows and the state lacks. Another cluster id makes all of them missing.
+func (l *ledger) missing(s *state, cluster string) ([]string, error) {
+	data, err := os.ReadFile(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.open = true
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger of served services: %w", err)
+	}
+	var known ledgerFile
+	if err := json.Unmarshal(data, &known); err != nil {
+		// A torn ledger must not keep proxies out for ever; what it would have said is lost.
+		l.open = true
+		return nil, fmt.Errorf("read the ledger of served services %s: %w", l.path, err)
+	}
+	var missing []string
+	for _, name := range known.Services {
+		if v := s.services[name]; v == nil || !v.served.Serves() || known.Cluster != cluster {
+			missing = append(missing, name)
+		}
+	}
+	l.open = len(missing) == 0
+	return missing, nil
+}
+
+// note writes the names of the services served now, when they have changed.
+func (l *ledger) note(s *state, cluster string) error {
+	if !l.open {
+		return nil
+	}
+	names := []string{}
+	for name, v := range s.services {
+		if v.served.Serves() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	data, err := json.Marshal(ledgerFile{Cluster: cluster, Services: names})
+	if err != nil || string(data) == l.written {
+		return err
+	}
+	if err := os.WriteFile(l.path+".new", data, 0o600); err != nil {
+		return fmt.Errorf("write the ledger of served services: %w", err)
+	}
+	if err := os.Rename(l.path+".new", l.path); err != nil {
+		return fmt.Errorf("write the ledger of served services: %w", err)
+	}
+	l.written = string(data)
+	return nil
+}
+
+// forget starts the ledger anew: what is gone has been adopted.
+func (l *ledger) forget() {
+	l.open = true
+	l.written = ""
+}

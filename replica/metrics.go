@@ -1,0 +1,132 @@
+package replica
+
+import (
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+	"github.com/rampart-proxy/rampart/xds"
+)
+
+// metrics are this process's own figures. Names and meanings are listed in docs/metrics.md, which a test compares with the registry.
+type metrics struct {
+	leader     prometheus.Gauge
+	revision   prometheus.Gauge
+	beats      prometheus.Counter
+	beatAt     prometheus.Gauge
+	rollbacks  *prometheus.CounterVec
+	decisions  *prometheus.CounterVec
+	evidence   *prometheus.GaugeVec
+	steps      prometheus.Histogram
+	releases   *prometheus.HistogramVec
+	pushes     *prometheus.CounterVec
+	pushToAck  prometheus.Histogram
+	rejections *prometheus.CounterVec
+	heartbeats prometheus.Counter
+}
+
+// newMetrics registers everything with r. The gauges that are read when asked look at s.
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		leader:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "rampart_leader", Help: "1 while this replica leads."}),
+		revision:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "rampart_etcd_applied_revision", Help: "Newest etcd revision that this replica serves."}),
+		beats:      prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_leader_beats_total", Help: "Proofs of life this replica wrote as leader."}),
+		beatAt:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "rampart_leader_last_beat_timestamp_seconds", Help: "When this replica last wrote its proof of life."}),
+		rollbacks:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_rollbacks_total", Help: "Rollbacks this replica started, by service and cause."}, []string{"service", "cause"}),
+		decisions:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_decisions_total", Help: "Decisions saved, by service and event."}, []string{"service", "event"}),
+		evidence:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rampart_evidence_log", Help: "Natural logarithm of the evidence against the candidate."}, []string{"service"}),
+		steps:      prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rampart_step_confirm_seconds", Help: "From the save of a weight to its confirmation by the proxies.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}),
+		releases:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "rampart_release_seconds", Help: "How long releases took, by result.", Buckets: prometheus.ExponentialBuckets(1, 2, 16)}, []string{"result"}),
+		pushes:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_responses_total", Help: "xDS responses sent, by type."}, []string{"type"}),
+		pushToAck:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rampart_xds_ack_seconds", Help: "From a response to its ACK.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
+		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_rejections_total", Help: "xDS responses that proxies rejected, by type."}, []string{"type"}),
+		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_xds_heartbeats_total", Help: "Dead-man heartbeats sent to proxies."}),
+	}
+	r.MustRegister(m.leader, m.revision, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats)
+	return m
+}
+
+// watchProxies registers the gauges that are counted when they are read.
+func (m *metrics) watchProxies(r prometheus.Registerer, s *Serving) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_connected", Help: "Proxies connected to this replica."},
+			func() float64 { return float64(len(s.xds.Proxies())) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_pending", Help: "Proxies that have not answered everything they were sent."},
+			func() float64 { return count(s.xds.Proxies(), func(p xds.Proxy) bool { return p.Pending > 0 }) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_rejecting", Help: "Proxies that hold a rejection."},
+			func() float64 { return count(s.xds.Proxies(), func(p xds.Proxy) bool { return len(p.Rejections) > 0 }) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_alarms", Help: "Things someone must look at; `rampart why` names them."},
+			func() float64 { return float64(len(s.alarms())) }),
+	)
+}
+
+func count(proxies []xds.Proxy, counts func(xds.Proxy) bool) float64 {
+	n := 0.0
+	for _, p := range proxies {
+		if counts(p) {
+			n++
+		}
+	}
+	return n
+}
+
+// xdsEvent counts what happens on streams.
+func (m *metrics) xdsEvent(e xds.Event) {
+	name := e.Type[strings.LastIndexByte(e.Type, '.')+1:]
+	switch {
+	case e.Kind == xds.ResponseSent && e.Heartbeat:
+		m.heartbeats.Inc()
+	case e.Kind == xds.ResponseSent:
+		m.pushes.WithLabelValues(name).Inc()
+	case e.Kind == xds.ResponseAccepted:
+		m.pushToAck.Observe(e.Took.Seconds())
+	case e.Kind == xds.ResponseRejected:
+		m.rejections.WithLabelValues(name).Inc()
+	}
+}
+
+func (m *metrics) followed(revision int64) { m.revision.Set(float64(revision)) }
+
+func (m *metrics) leads(yes bool) {
+	m.leader.Set(0)
+	if yes {
+		m.leader.Set(1)
+	}
+}
+
+func (m *metrics) beat(at time.Time) {
+	m.beats.Inc()
+	m.beatAt.Set(float64(at.UnixMilli()) / 1000)
+}
+
+func (m *metrics) rolledBack(service string, r policy.Rollback) {
+	m.rollbacks.WithLabelValues(service, cause(r.Reason)).Inc()
+}
+
+// cause is a rollback's reason without its numbers, so that it can be a label: what stands before the colon.
+func cause(reason string) string {
+	for i, c := range reason {
+		if c == ':' {
+			return reason[:i]
+		}
+	}
+	return "operator"
+}
+
+func (m *metrics) judged(service string, j policy.Judgement) {
+	m.evidence.WithLabelValues(service).Set(j.Numbers["log"])
+}
+
+func (m *metrics) decided(service string, h *store.Line) {
+	m.decisions.WithLabelValues(service, h.Event).Inc()
+	seconds, timed := h.Numbers["seconds"]
+	switch {
+	case timed && h.Event == "confirmed":
+		m.steps.Observe(seconds)
+	case timed && h.Event == "committed":
+		m.releases.WithLabelValues("committed").Observe(seconds)
+	}
+}

@@ -1,0 +1,124 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/rampart-proxy/rampart/envoy"
+	"github.com/rampart-proxy/rampart/store"
+	"github.com/rampart-proxy/rampart/xds"
+)
+
+// Config is what a replica runs with. The caller owns the listeners until New; Run closes them.
+type Config struct {
+	ID        string // unique among the replicas of one etcd, and the same after a restart
+	Folder    string // data folder; this process holds its lock
+	Store     *store.Store
+	Xds       net.Listener
+	HTTP      net.Listener
+	LeaderTTL time.Duration
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Replica is one rampart process at work.
+type Replica struct {
+	config    Config
+	serving   *Serving
+	deciding  *Deciding
+	reporting Reporting
+	xds       *xds.Server
+	grpc      *grpc.Server
+	http      *http.Server
+}
+
+// New puts a replica together. It fails when the data folder's latch cannot be read: a rollback might be forgotten.
+func New(c Config) (*Replica, error) {
+	latch, err := store.OpenLatch(filepath.Join(c.Folder, "latch"))
+	if err != nil {
+		return nil, fmt.Errorf("start a replica: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := newMetrics(registry)
+	r := &Replica{config: c}
+	r.xds = xds.New(xds.Config{Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: m.xdsEvent})
+	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
+	r.serving = NewServing(ServingConfig{
+		ID: c.ID, Store: c.Store, Latch: latch, Xds: r.xds, Collector: collector, Folder: c.Folder, Now: c.Now, Log: c.Log,
+	}, m)
+	m.watchProxies(registry, r.serving)
+	r.deciding = NewDeciding(DecidingConfig{
+		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Now: c.Now, Log: c.Log,
+	}, r.serving, m)
+	r.reporting = Reporting{Serving: r.serving, ID: c.ID, HTTP: c.HTTP.Addr().String(), TTL: c.LeaderTTL}
+	r.grpc = grpc.NewServer(append(xds.GRPCOptions(), grpc.ForceServerCodecV2(envoy.Codec()))...)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r.grpc, r.xds)
+	collector.Register(r.grpc)
+	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	return r, nil
+}
+
+// Run works until ctx ends, then resigns and lets go of proxies, who keep what they have. Any part that fails ends it with a clear error.
+func (r *Replica) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		r.serving.Run, r.serving.Sweep, r.deciding.Run, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run,
+	} {
+		group.Go(func() error { return ended(ctx, run(ctx)) })
+	}
+	group.Go(func() error { return r.grpc.Serve(r.config.Xds) })
+	group.Go(func() error {
+		if err := r.http.Serve(r.config.HTTP); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve http: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		r.grpc.Stop()
+		return r.http.Close()
+	})
+	return group.Wait()
+}
+
+// ended makes the end of a part that should run for ever an error, unless it was asked to end.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("a part of the replica ended by itself")
+	}
+	return err
+}
+
+// ID returns the replica id kept in a data folder, made from the host's name when there is none yet.
+func ID(folder string) (string, error) {
+	path := filepath.Join(folder, "replica")
+	if data, err := os.ReadFile(path); err == nil && len(data) > 0 {
+		return string(data), nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "replica"
+	}
+	id := fmt.Sprintf("%s-%x", host, time.Now().UnixNano())
+	if err := os.WriteFile(path, []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("write the replica's id: %w", err)
+	}
+	return id, nil
+}

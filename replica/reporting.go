@@ -1,0 +1,93 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+)
+
+const (
+	reportEvery   = 250 * time.Millisecond // when something changed
+	reportRefresh = time.Second            // while releases run, so that times stay fresh
+	reportIdle    = 10 * time.Second
+)
+
+// Reporting tells the other replicas and the operators' tools what this replica's proxies have accepted, under replicas/<id>.
+type Reporting struct {
+	Serving *Serving
+	ID      string
+	HTTP    string        // address of this replica's read-only HTTP listener
+	TTL     time.Duration // of the key when this replica dies
+	Version string
+}
+
+// Run publishes until ctx ends. An etcd that does not answer is only logged: what proxies hold does not depend on it.
+func (r Reporting) Run(ctx context.Context) error {
+	var last string
+	var at time.Time
+	for sleep(ctx, reportEvery) {
+		now := r.Serving.now()
+		report := r.report(now)
+		said := fingerprint(report)
+		refresh := reportIdle
+		if len(report.Releases) > 0 {
+			refresh = reportRefresh
+		}
+		if said == last && now.Sub(at) < refresh {
+			continue
+		}
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := r.Serving.store.PublishReport(short, r.ID, r.TTL, report)
+		cancel()
+		if err != nil {
+			r.Serving.log.Warn("other replicas do not see this one's proxies", "err", err)
+			continue
+		}
+		last, at = said, now
+	}
+	return nil
+}
+
+func (r Reporting) report(now time.Time) store.Report {
+	s := r.Serving
+	s.mu.Lock()
+	running := s.state.running()
+	releases := map[string]store.ReleaseReport{}
+	for _, name := range running {
+		releases[name] = store.ReleaseReport{Release: s.state.services[name].served.Release.ID}
+	}
+	report := store.Report{ID: r.ID, HTTP: r.HTTP, Applied: s.state.revision, At: now.UnixMilli(), Releases: releases}
+	s.mu.Unlock()
+	for _, name := range running {
+		entry := releases[name]
+		entry.Fleet = s.fleet(name)
+		entry.Reporting = len(s.collector.Reporting(name, now))
+		releases[name] = entry
+	}
+	report.Proxies = len(s.xds.Proxies())
+	report.Alarms = s.alarms()
+	return report
+}
+
+// fingerprint is a report without what changes by itself: its time, how long proxies have been silent, and the revision.
+func fingerprint(report store.Report) string {
+	report.At, report.Applied = 0, 0
+	plain := map[string]store.ReleaseReport{}
+	for name, entry := range report.Releases {
+		waiting := append([]policy.ProxyWords(nil), entry.Fleet.Waiting...)
+		for i := range waiting {
+			waiting[i].Silent = 0
+		}
+		entry.Fleet.Waiting = waiting
+		plain[name] = entry
+	}
+	report.Releases = plain
+	data, err := json.Marshal(report)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}

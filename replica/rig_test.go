@@ -1,0 +1,273 @@
+package replica_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/rampart-proxy/rampart/envoy"
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/replica"
+	"github.com/rampart-proxy/rampart/store"
+	"github.com/rampart-proxy/rampart/testenv"
+)
+
+func TestMain(m *testing.M) {
+	testenv.RunRole()
+	os.Exit(m.Run())
+}
+
+// patience bounds every wait of these tests; none depends on how long it takes.
+const patience = 40 * time.Second
+
+// rig is a whole system: a real etcd, replicas in this process, real Envoys and real model servers.
+type rig struct {
+	t       *testing.T
+	ctx     context.Context
+	folder  string
+	etcd    *testenv.Etcd
+	raw     *clientv3.Client // writes what operators may write with any tool
+	port    int              // where the gateway edge listens
+	blue    *testenv.Model
+	green   *testenv.Model
+	envoys  []*testenv.Envoy
+	servers []string // xDS addresses of the replicas, in order
+	http    []string
+	stops   []func()
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(value T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// newRig starts everything but the Envoys, with one replica.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	r := &rig{t: t, ctx: ctx, folder: t.TempDir()}
+	program := must[testenv.Program](t)(testenv.Self(testenv.RoleEtcd))
+	r.etcd = must[*testenv.Etcd](t)(testenv.StartEtcd(ctx, testenv.EtcdConfig{Program: program, Dir: filepath.Join(r.folder, "etcd")}))
+	r.raw = must[*clientv3.Client](t)(clientv3.New(clientv3.Config{Endpoints: []string{r.etcd.Endpoint()}, DialTimeout: 5 * time.Second}))
+	t.Cleanup(func() { _ = r.raw.Close() })
+	r.port = must[int](t)(testenv.FreePort())
+	r.put("gateways/edge", fmt.Sprintf("gateway: edge\nlisteners: [{address: 127.0.0.1, port: %d}]\ndeadman: 6s\n", r.port))
+	r.blue, r.green = r.model("v1"), r.model("v2")
+	r.startReplica("a")
+	return r
+}
+
+func (r *rig) model(version string) *testenv.Model {
+	r.t.Helper()
+	program := must[testenv.Program](r.t)(testenv.Self(testenv.RoleModel))
+	return must[*testenv.Model](r.t)(testenv.StartModel(r.ctx, testenv.ModelConfig{Program: program, Version: version, Median: time.Millisecond}))
+}
+
+// startReplica runs a replica in this process until the returned function stops it, which t does at the end, too.
+func (r *rig) startReplica(id string) (stop func()) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(r.ctx)
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("replica", id)
+	}
+	s := must[*store.Store](r.t)(store.Dial(ctx, store.Config{Endpoints: []string{r.etcd.Endpoint()}, Log: log, DialTimeout: 5 * time.Second}))
+	folder := filepath.Join(r.folder, "replica-"+id)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	xdsListener := must[net.Listener](r.t)(net.Listen("tcp", "127.0.0.1:0"))
+	httpListener := must[net.Listener](r.t)(net.Listen("tcp", "127.0.0.1:0"))
+	one := must[*replica.Replica](r.t)(replica.New(replica.Config{
+		ID: id, Folder: folder, Store: s, Xds: xdsListener, HTTP: httpListener, LeaderTTL: 3 * time.Second, Now: time.Now, Log: log,
+	}))
+	done := make(chan error, 1)
+	go func() { done <- one.Run(ctx) }()
+	r.servers = append(r.servers, xdsListener.Addr().String())
+	r.http = append(r.http, httpListener.Addr().String())
+	ended := false
+	stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("replica %s: %v", id, err)
+		}
+		_ = s.Close()
+	}
+	r.t.Cleanup(stop)
+	r.stops = append(r.stops, stop)
+	return stop
+}
+
+// envoy starts a real Envoy of a gateway.
+func (r *rig) envoy(gateway, id string) *testenv.Envoy {
+	r.t.Helper()
+	bootstrap := must[[]byte](r.t)(envoy.Bootstrap(envoy.BootstrapConfig{Gateway: gateway, ID: id, Servers: r.servers, AdminPort: 1}))
+	one := must[*testenv.Envoy](r.t)(testenv.StartEnvoy(r.ctx, testenv.EnvoyConfig{Bootstrap: bootstrap, ID: id, Dir: r.folder}))
+	r.envoys = append(r.envoys, one)
+	return one
+}
+
+func (r *rig) put(key, value string) {
+	r.t.Helper()
+	if _, err := r.raw.Put(r.ctx, store.Prefix+key, value); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) del(key string, options ...clientv3.OpOption) {
+	r.t.Helper()
+	if _, err := r.raw.Delete(r.ctx, store.Prefix+key, options...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// document is the service shop, as people would write it.
+func (r *rig) document(serve string) string {
+	return fmt.Sprintf(`service: shop
+gateways: [edge]
+hosts: [shop.example.com]
+backends:
+  blue:  {revision: "v1", endpoints: ["%s"]}
+  green: {revision: "v2", endpoints: ["%s"]}
+serve: %s
+plan: {steps: [10%%, 50%%, 100%%], warmup: 0s, soak: 1s, bake: 1s}
+`, r.blue.Address(), r.green.Address(), serve)
+}
+
+// served reads the served copy; nil when there is none.
+func (r *rig) served(service string) *policy.Served {
+	answer, err := r.raw.Get(r.ctx, store.Prefix+"served/services/"+service)
+	if err != nil || len(answer.Kvs) == 0 {
+		return nil
+	}
+	var served policy.Served
+	if json.Unmarshal(answer.Kvs[0].Value, &served) != nil {
+		return nil
+	}
+	return &served
+}
+
+// until waits for a condition and fails the test, with what is served, when it does not come.
+func (r *rig) until(what string, condition func() (bool, error)) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	defer cancel()
+	err := testenv.Eventually(ctx, func() (bool, error) {
+		holds, why := condition()
+		if holds {
+			return true, nil
+		}
+		return false, why
+	})
+	if err != nil {
+		served, _ := json.Marshal(r.served("shop"))
+		r.t.Fatalf("%s: %v; served: %s", what, err, served)
+	}
+}
+
+// untilServed waits until the served copy of shop is as wanted.
+func (r *rig) untilServed(what string, wanted func(*policy.Served) bool) {
+	r.t.Helper()
+	r.until(what, func() (bool, error) {
+		served := r.served("shop")
+		return served != nil && wanted(served), nil
+	})
+}
+
+// ask sends one request through the gateway and returns the version that answered, or the status.
+func (r *rig) ask(host string) string {
+	request := must[*http.Request](r.t)(http.NewRequestWithContext(r.ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", r.port), nil))
+	request.Host = host
+	client := http.Client{Timeout: 3 * time.Second}
+	answer, err := client.Do(request)
+	if err != nil {
+		return "error"
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return answer.Status
+	}
+	return answer.Header.Get(testenv.VersionHeader)
+}
+
+func (r *rig) untilAnswers(version string) {
+	r.t.Helper()
+	r.until("answers from "+version, func() (bool, error) {
+		got := r.ask("shop.example.com")
+		return got == version, fmt.Errorf("answered by %s", got)
+	})
+}
+
+var volatile = regexp.MustCompile(`(?m)^\s*"last_updated":.*$`)
+
+// config is what an Envoy says it is configured with, without times.
+func (r *rig) config(e *testenv.Envoy) string {
+	r.t.Helper()
+	dump := must[[]byte](r.t)(e.ConfigDump(r.ctx))
+	lines := strings.Split(volatile.ReplaceAllString(string(dump), ""), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSuffix(lines[i], ",")
+	}
+	slices.Sort(lines) // clusters and labels come in any order
+	return strings.Join(lines, "\n")
+}
+
+// proxies is what a replica says of its proxies.
+func (r *rig) proxies(i int) []replica.ProxyView {
+	answer, err := http.Get("http://" + r.http[i] + "/proxies")
+	if err != nil {
+		return nil
+	}
+	defer answer.Body.Close()
+	var views []replica.ProxyView
+	if json.NewDecoder(answer.Body).Decode(&views) != nil {
+		return nil
+	}
+	return views
+}
+
+// load keeps requests coming through the gateway until the test ends and returns its totals at any time.
+func (r *rig) load(rate float64) *testenv.Load {
+	r.t.Helper()
+	load := must[*testenv.Load](r.t)(testenv.NewLoad(testenv.LoadConfig{
+		Targets: []string{fmt.Sprintf("127.0.0.1:%d", r.port)}, Host: "shop.example.com", Rate: rate,
+	}))
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan error, 1)
+	go func() { done <- load.Run(ctx) }()
+	r.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return load
+}
+
+func problems(s *policy.Served) string {
+	if s == nil || s.Refused == nil {
+		return ""
+	}
+	return strings.Join(s.Refused.Problems, "\n")
+}

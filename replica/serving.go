@@ -1,0 +1,340 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rampart-proxy/rampart/envoy"
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+	"github.com/rampart-proxy/rampart/xds"
+)
+
+// Serving is the half of a replica that renders what is committed and pushes it. It judges nothing and decides nothing, but it can take a release back from
+// memory, with or without etcd.
+type Serving struct {
+	// Fixed after NewServing.
+	id        string
+	store     *store.Store
+	latch     *store.Latch
+	xds       *xds.Server
+	collector *envoy.Collector
+	ledger    *ledger
+	metrics   *metrics
+	now       func() time.Time
+	log       *slog.Logger
+	wake      chan struct{} // capacity 1: something changed that the deciding half may want to look at
+	unlatched chan struct{} // capacity 1: a rollback waits to be written to etcd
+	seen      chan struct{} // closed when all that is in etcd was seen once
+
+	mu       sync.Mutex
+	state    *state          // guarded by mu
+	renderer *envoy.Renderer // guarded by mu
+	dirty    map[string]bool // guarded by mu: services changed since the deciding half last looked
+	dirtyGw  bool            // guarded by mu
+	orphans  []string        // guarded by mu: services this data folder knows as served and etcd no longer has
+	opened   bool            // guarded by mu
+}
+
+// ServingConfig is what a serving half works with.
+type ServingConfig struct {
+	ID        string // of this replica
+	Store     *store.Store
+	Latch     *store.Latch
+	Xds       *xds.Server
+	Collector *envoy.Collector
+	Folder    string // of data
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// NewServing makes a serving half that has seen nothing yet and refuses streams until it has.
+func NewServing(c ServingConfig, m *metrics) *Serving {
+	return &Serving{
+		id: c.ID, store: c.Store, latch: c.Latch, xds: c.Xds, collector: c.Collector, ledger: newLedger(c.Folder), metrics: m, now: c.Now, log: c.Log,
+		wake: make(chan struct{}, 1), unlatched: make(chan struct{}, 1), seen: make(chan struct{}),
+		state: newState(), renderer: envoy.NewRenderer(), dirty: map[string]bool{},
+	}
+}
+
+// Run follows etcd until ctx ends.
+func (s *Serving) Run(ctx context.Context) error {
+	return s.store.Watch(ctx, func(b store.Batch) error {
+		s.follow(b)
+		return nil
+	})
+}
+
+// follow takes one batch: what it changed is rendered and published at once, at the batch's revision.
+func (s *Serving) follow(b store.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.state.apply(b)
+	if t.beaten {
+		s.xds.Prove(s.now())
+	}
+	if t.adopted {
+		s.adopt(t)
+	}
+	for name := range t.gateways {
+		s.renderGateway(name)
+		s.dirtyGw = true
+	}
+	for name := range t.services {
+		s.renderService(name, s.state.revision)
+		s.dirty[name] = true
+	}
+	s.publish()
+	s.open()
+	s.see()
+	s.metrics.followed(b.Revision)
+	if len(t.services)+len(t.gateways) > 0 || t.adopted {
+		poke(s.wake)
+	}
+}
+
+// renderService hands the renderer what the service weighs now by the serving rule; what differs is dated with revision. The caller holds mu.
+func (s *Serving) renderService(name string, revision int64) {
+	v := s.state.service(name)
+	if !v.served.Serves() {
+		s.renderer.SetService(name, nil, envoy.State{}, revision)
+		return
+	}
+	standing := envoy.State{Permit: v.permitted(), Latched: s.latched(name, v.served)}
+	s.renderer.SetService(name, v.served, standing, revision)
+}
+
+func (s *Serving) latched(name string, served *policy.Served) bool {
+	return served.Release != nil && s.latch.Holds(name, served.Release.ID)
+}
+
+func (s *Serving) renderGateway(name string) {
+	g := s.state.gateway(name)
+	if g.served.serves() {
+		served := g.served.Gateway
+		s.renderer.SetGateway(name, &served, s.state.revision)
+	}
+}
+
+// publish pushes what changed since the last call and tells the collector which services to ask reports for. The caller holds mu.
+func (s *Serving) publish() {
+	s.xds.Publish(s.state.revision, s.renderer.Flush(s.state.revision))
+	s.collector.Want(s.wanted())
+	if err := s.ledger.note(s.state, s.store.ClusterID()); err != nil {
+		s.log.Warn("a wiped etcd might not be noticed after a restart", "err", err)
+	}
+}
+
+func (s *Serving) wanted() []envoy.Wanted {
+	var wanted []envoy.Wanted
+	for _, name := range s.state.running() {
+		served := s.state.services[name].served
+		wanted = append(wanted, envoy.Wanted{
+			Service: name, Release: served.Release.ID, Gateways: served.Service.Gateways, Settled: s.renderer.Settled(name),
+			LivePool: envoy.Pool(name, served.Live.Backend), CandidatePool: envoy.Pool(name, served.Release.Candidate.Backend),
+		})
+	}
+	return wanted
+}
+
+// see notes that the first batch, which is all that etcd holds, has been taken. The caller holds mu.
+func (s *Serving) see() {
+	select {
+	case <-s.seen:
+	default:
+		close(s.seen)
+	}
+}
+
+// open lets proxies in once everything that this replica ever served is there. Until then they keep what they have. The caller holds mu.
+func (s *Serving) open() {
+	if s.opened {
+		return
+	}
+	missing, err := s.ledger.missing(s.state, s.store.ClusterID())
+	if err != nil {
+		s.log.Error("what was served before cannot be compared with etcd", "err", err)
+	}
+	s.orphans = missing
+	if len(missing) > 0 {
+		s.log.Error("etcd lacks services that were served before: proxies keep what they have until `rampart adopt`", "service", missing)
+		return
+	}
+	s.opened = true
+	s.xds.Open()
+}
+
+// adopt accepts what is gone as gone. The caller holds mu.
+func (s *Serving) adopt(t touched) {
+	for _, name := range s.state.adopt() {
+		t.services[name] = true
+	}
+	for name := range s.state.services {
+		s.dirty[name] = true
+	}
+	s.ledger.forget()
+	s.orphans = nil
+	s.log.Info("adopted: what is gone from etcd is no longer served", "rev", s.state.revision)
+}
+
+// Rollback takes a release back at once, from memory: latch, then push. Writing it to etcd is Sweep's task, which goes on until it sticks.
+func (s *Serving) Rollback(service string, r policy.Rollback) {
+	entry := store.LatchEntry{Service: service, Release: r.Release, At: s.now(), Reason: r.Reason}
+	if err := s.latch.Add(entry); err != nil {
+		s.log.Error("the rollback holds in memory only", "service", service, "release", r.Release, "err", err)
+	}
+	s.mu.Lock()
+	if v := s.state.services[service]; v != nil && v.served.Serves() {
+		// It is ahead of etcd: only what is accepted from now on confirms it, not what was at this revision before.
+		s.renderService(service, s.state.revision+1)
+		s.publish()
+	}
+	s.mu.Unlock()
+	s.metrics.rolledBack(service, r)
+	s.log.Info("rolling back", "service", service, "release", r.Release, "reason", r.Reason)
+	poke(s.unlatched)
+}
+
+// sweepEvery is how often a rollback that etcd did not take is tried again.
+const sweepEvery = 200 * time.Millisecond
+
+// Sweep writes latched rollbacks to etcd, as deleted permits and records, until they stick.
+func (s *Serving) Sweep(ctx context.Context) error {
+	for {
+		if s.sweepOnce(ctx) {
+			if !sleep(ctx, sweepEvery) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.unlatched:
+		case <-time.After(5 * time.Second): // a permit may come back from a backup
+		}
+	}
+}
+
+// sweepOnce tries each latched release whose permit still exists, and reports whether one is left.
+func (s *Serving) sweepOnce(ctx context.Context) (left bool) {
+	for _, entry := range s.openPermits() {
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := s.store.DeletePermit(short, entry.Service, entry.Release)
+		if err == nil {
+			record := store.RollbackRecord{At: entry.At, Reason: entry.Reason, Replica: s.id}
+			if err := s.store.RecordRollback(short, entry.Service, entry.Release, record); err != nil {
+				s.log.Warn("the rollback stands, its record could not be written", "service", entry.Service, "release", entry.Release, "err", err)
+			}
+		} else {
+			left = true
+			s.log.Warn("the rollback is pushed, etcd has not taken it yet", "service", entry.Service, "release", entry.Release, "err", err)
+		}
+		cancel()
+	}
+	return left
+}
+
+func (s *Serving) openPermits() []store.LatchEntry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var open []store.LatchEntry
+	for _, entry := range s.latch.All() {
+		if v := s.state.services[entry.Service]; v != nil && v.permits[entry.Release] > 0 {
+			open = append(open, entry)
+		}
+	}
+	return open
+}
+
+// fleet merges what this replica's proxies have accepted of a service's newest served state.
+func (s *Serving) fleet(name string) policy.Fleet {
+	s.mu.Lock()
+	ready, confirmed := s.renderer.Ready(name), s.renderer.Confirmed(name)
+	s.mu.Unlock()
+	now := s.now()
+	var fleet policy.Fleet
+	for group, want := range confirmed {
+		standing := s.xds.Standing(group, want)
+		fleet.Connected += standing.Connected
+		fleet.Confirmed += standing.Met
+		fleet.Rejected += standing.Rejected
+		fleet.Ready += s.xds.Standing(group, ready[group]).Met
+		if standing.LastAck.After(fleet.LastAck) {
+			fleet.LastAck = standing.LastAck
+		}
+		for _, p := range standing.Waiting {
+			fleet.Waiting = append(fleet.Waiting, words(p, now))
+		}
+	}
+	fleet.Waiting = fleet.Waiting[:min(len(fleet.Waiting), maxWords)]
+	return fleet
+}
+
+const maxWords = 3
+
+func words(p xds.Proxy, now time.Time) policy.ProxyWords {
+	w := policy.ProxyWords{Proxy: p.Node, Version: p.Version, Silent: now.Sub(p.LastSeen)}
+	if len(p.Rejections) > 0 {
+		w.Says = p.Rejections[len(p.Rejections)-1].Words
+	}
+	if p.Frozen != "" {
+		w.Says = p.Frozen
+	}
+	return w
+}
+
+// steadySince tells for each proxy of a service since when it has held all that is served now.
+func (s *Serving) steadySince(name string) map[string]time.Time {
+	s.mu.Lock()
+	confirmed := s.renderer.Confirmed(name)
+	s.mu.Unlock()
+	since := map[string]time.Time{}
+	for group, want := range confirmed {
+		for node, at := range s.xds.MetSince(group, want) {
+			since[node] = at
+		}
+	}
+	return since
+}
+
+// alarms says what someone must look at, sorted.
+func (s *Serving) alarms() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var alarms []string
+	for name, v := range s.state.services {
+		if v.alarm != "" {
+			alarms = append(alarms, fmt.Sprintf("%s: %s", name, v.alarm))
+		}
+	}
+	for _, name := range s.orphans {
+		alarms = append(alarms, name+": served before, and no longer in etcd; proxies keep what they have until `rampart adopt`")
+	}
+	for _, stray := range s.state.strays {
+		alarms = append(alarms, stray)
+	}
+	slices.Sort(alarms)
+	return alarms
+}
+
+func poke(signal chan struct{}) {
+	select {
+	case signal <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

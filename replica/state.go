@@ -1,0 +1,311 @@
+package replica
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+)
+
+// state is what etcd holds, as far as the watch has told. It is a plain model without lock: Replica.mu guards it.
+type state struct {
+	revision int64
+	services map[string]*service
+	gateways map[string]*gateway
+	beat     beat
+	adopted  int64 // mod revision of the newest `adopt`
+	strays   map[string]string
+}
+
+// service is everything under one service's keys.
+type service struct {
+	doc       []byte
+	docMod    int64 // 0: there is no document
+	docGone   bool  // the document was deleted by itself while we watched, or its absence was adopted
+	wish      policy.Wish
+	served    *policy.Served
+	servedMod int64 // 0: there is no served key, though served may be kept
+	permits   map[string]int64
+	paused    bool
+	pauseMod  int64
+	order     *policy.Order
+	orderMod  int64
+	alarm     string // why what is served is kept although its keys are gone
+}
+
+// gateway is a gateway's document and its served copy.
+type gateway struct {
+	doc       []byte
+	docMod    int64
+	docGone   bool
+	served    *servedGateway
+	servedMod int64
+}
+
+// servedGateway is the value of served/gateways/<gateway>.
+type servedGateway struct {
+	Gateway  policy.Gateway  `json:"gateway"`
+	Accepted int64           `json:"accepted"`
+	Refused  *policy.Refusal `json:"refused,omitempty"`
+}
+
+// serves reports whether there is a gateway to render: not while its first document is refused.
+func (g *servedGateway) serves() bool { return g != nil && g.Gateway.Name != "" }
+
+// beat is the newest proof of a living leader.
+type beat struct {
+	store.BeatRecord
+	mod int64
+}
+
+// touched is what one batch changed.
+type touched struct {
+	services map[string]bool
+	gateways map[string]bool
+	beaten   bool
+	adopted  bool
+}
+
+func newState() *state {
+	return &state{services: map[string]*service{}, gateways: map[string]*gateway{}, strays: map[string]string{}}
+}
+
+func (s *state) service(name string) *service {
+	found := s.services[name]
+	if found == nil {
+		found = &service{permits: map[string]int64{}}
+		s.services[name] = found
+	}
+	return found
+}
+
+func (s *state) gateway(name string) *gateway {
+	found := s.gateways[name]
+	if found == nil {
+		found = &gateway{}
+		s.gateways[name] = found
+	}
+	return found
+}
+
+// apply takes one batch of the watch and says what it touched.
+func (s *state) apply(b store.Batch) touched {
+	t := touched{services: map[string]bool{}, gateways: map[string]bool{}}
+	s.revision = b.Revision
+	deletions := countDeletions(b)
+	for _, c := range b.Changes {
+		switch c.Kind {
+		case store.ServiceDoc, store.ServedService, store.Permit, store.Pause, store.Order:
+			t.services[c.Name] = true
+			s.service(c.Name).apply(c, alone(b, deletions[c.Kind]))
+		case store.GatewayDoc, store.ServedGateway:
+			t.gateways[c.Name] = true
+			s.gateway(c.Name).apply(c, alone(b, deletions[c.Kind]))
+		case store.Beat:
+			t.beaten = t.beaten || s.takeBeat(c)
+		case store.Adopt:
+			s.adopted = c.Mod
+			t.adopted = !c.Deleted
+		case store.Stray:
+			s.takeStray(c)
+		}
+	}
+	return t
+}
+
+func countDeletions(b store.Batch) map[store.Kind]int {
+	count := map[store.Kind]int{}
+	for _, c := range b.Changes {
+		if c.Deleted {
+			count[c.Kind]++
+		}
+	}
+	return count
+}
+
+// alone reports whether a deletion is one operator's deliberate act: the only one of its kind in a revision that was seen live. Several at once, or keys
+// that are merely missing after a relist, look like an accident.
+func alone(b store.Batch, deletions int) bool { return !b.Relisted && deletions == 1 }
+
+func (s *state) takeBeat(c store.Change) bool {
+	var record store.BeatRecord
+	if c.Deleted || json.Unmarshal(c.Value, &record) != nil {
+		return false
+	}
+	s.beat = beat{BeatRecord: record, mod: c.Mod}
+	return true
+}
+
+func (s *state) takeStray(c store.Change) {
+	if c.Deleted {
+		delete(s.strays, c.Name)
+		return
+	}
+	s.strays[c.Name] = fmt.Sprintf("key %q does not belong under rampart's prefix; it is ignored", c.Name)
+}
+
+func (v *service) apply(c store.Change, alone bool) {
+	switch c.Kind {
+	case store.ServiceDoc:
+		v.applyDoc(c, alone)
+	case store.ServedService:
+		v.applyServed(c)
+	case store.Permit:
+		if c.Deleted {
+			delete(v.permits, c.Release)
+		} else {
+			v.permits[c.Release] = c.Mod
+		}
+	case store.Pause:
+		v.paused, v.pauseMod = !c.Deleted, c.Mod
+		if c.Deleted {
+			v.pauseMod = 0
+		}
+	case store.Order:
+		v.order, v.orderMod = readOrder(c), c.Mod
+		if c.Deleted {
+			v.order, v.orderMod = nil, 0
+		}
+	}
+}
+
+func (v *service) applyDoc(c store.Change, alone bool) {
+	if c.Deleted {
+		v.doc, v.docMod, v.docGone = nil, 0, alone
+		v.wish = policy.Wish{Gone: alone}
+		return
+	}
+	v.doc, v.docMod, v.docGone = c.Value, c.Mod, false
+	v.wish = readWish(c.Name, c.Value, c.Mod)
+}
+
+// readWish parses a document as it stands in etcd.
+func readWish(name string, value []byte, mod int64) policy.Wish {
+	wish := policy.Wish{Mod: mod}
+	parsed, err := policy.ParseService("services/"+name, value)
+	if err == nil && parsed.Name != name {
+		err = fmt.Errorf("services/%s: service: %q is not the last part of its key (%q)", name, parsed.Name, name)
+	}
+	if err != nil {
+		wish.Problems = strings.Split(strings.TrimSpace(err.Error()), "\n")
+		return wish
+	}
+	wish.Service = parsed.WithDefaults()
+	return wish
+}
+
+// applyServed takes the leader's word. A served key that vanishes although its document was not deleted by itself is an accident: what was served is kept.
+func (v *service) applyServed(c store.Change) {
+	if c.Deleted {
+		v.servedMod = 0
+		if v.docMod == 0 && v.docGone && len(v.permits) == 0 {
+			v.served, v.alarm = nil, ""
+			return
+		}
+		v.alarm = "its served key is gone; what was served is kept until `rampart adopt`"
+		return
+	}
+	var served policy.Served
+	if err := json.Unmarshal(c.Value, &served); err != nil {
+		v.alarm = fmt.Sprintf("its served key cannot be read (%v); what was served is kept", err)
+		v.servedMod = c.Mod
+		return
+	}
+	v.served, v.servedMod, v.alarm = &served, c.Mod, ""
+}
+
+// permitted reports whether the running release's permit exists.
+func (v *service) permitted() bool {
+	return v.served.Serves() && v.served.Release != nil && v.permits[v.served.Release.ID] > 0
+}
+
+// readOrder reads "promote" or "promote green-1204". A word that is no order gives an order that is dropped with its name in the history.
+func readOrder(c store.Change) *policy.Order {
+	words := strings.Fields(string(c.Value))
+	order := &policy.Order{Mod: c.Mod}
+	if len(words) > 0 {
+		order.Verb = policy.Verb(words[0])
+	}
+	if len(words) > 1 {
+		order.Release = words[1]
+	}
+	return order
+}
+
+func (g *gateway) apply(c store.Change, alone bool) {
+	if c.Kind == store.GatewayDoc {
+		g.doc, g.docMod, g.docGone = c.Value, c.Mod, false
+		if c.Deleted {
+			g.doc, g.docMod, g.docGone = nil, 0, alone
+		}
+		return
+	}
+	if c.Deleted {
+		// Proxies of a gateway whose served key is gone keep what they were served.
+		g.servedMod = 0
+		return
+	}
+	var served servedGateway
+	if json.Unmarshal(c.Value, &served) == nil {
+		g.served = &served
+	}
+	g.servedMod = c.Mod
+}
+
+// adopt accepts what is gone as gone and returns the services that end by it.
+func (s *state) adopt() []string {
+	var gone []string
+	for name, v := range s.services {
+		if v.servedMod == 0 && v.served != nil {
+			v.served, v.alarm = nil, ""
+			gone = append(gone, name)
+		}
+		if v.docMod == 0 {
+			v.docGone = true
+			v.wish = policy.Wish{Gone: true}
+		}
+	}
+	slices.Sort(gone)
+	return gone
+}
+
+// servedGateways lists the gateways that exist, the default one included.
+func (s *state) servedGateways() map[string]policy.Gateway {
+	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
+	for name, g := range s.gateways {
+		if g.served.serves() {
+			found[name] = g.served.Gateway
+		}
+	}
+	return found
+}
+
+// around is what a document of this service must fit in with.
+func (s *state) around(name string) policy.Around {
+	others := map[string]*policy.Served{}
+	for other, v := range s.services {
+		if other != name && v.served.Serves() {
+			others[other] = v.served
+		}
+	}
+	around := policy.Around{Others: others, Gateways: s.servedGateways()}
+	if v := s.services[name]; v != nil {
+		around.Served = v.served
+	}
+	return around
+}
+
+// running lists the services with a running release, sorted.
+func (s *state) running() []string {
+	var names []string
+	for name, v := range s.services {
+		if v.served.Serves() && v.served.Release != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
