@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+)
+
+// applyFlags are what `rampart apply` was asked for.
+type applyFlags struct {
+	files []string
+	dry   bool
+}
+
+func newApply(a *app) *cobra.Command {
+	f := applyFlags{}
+	command := &cobra.Command{
+		Use: "apply FILE …", Short: "Put documents, all of them or none",
+		Long: "Apply reads documents from files, folders (their .yaml, .yml and .json files) or standard input (-), checks all of them, shows what they will change,\n" +
+			"and writes them in one transaction, or none of them. Then it waits until they are accepted, and says what has begun.",
+		RunE: func(c *cobra.Command, args []string) error { return a.apply(c.Context(), args, f) },
+	}
+	command.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "file, folder or - for standard input; may be repeated")
+	command.Flags().BoolVar(&f.dry, "dry-run", false, "show what would change, and change nothing")
+	return command
+}
+
+// nothingChanged ends every answer of apply that wrote nothing.
+const nothingChanged = "Nothing was changed."
+
+// apply checks everything before it writes anything, by the rules that the leader has: so that what is refused is refused here, while its author looks. The
+// leader checks again, because etcd may change in between and documents come from elsewhere too.
+func (a *app) apply(ctx context.Context, paths []string, f applyFlags) error {
+	docs, err := a.documents("apply", append(f.files, paths...))
+	if err != nil {
+		return err
+	}
+	if len(docs.problems) > 0 {
+		return refusal("%s\n%s", problemText(docs.problems), nothingChanged)
+	}
+	return a.withStore(ctx, "apply", func(s *store.Store) error {
+		w, err := readWorld(ctx, s)
+		if err != nil {
+			return err
+		}
+		if problems := docs.clashes(w); len(problems) > 0 {
+			return failure{status: statusNo, err: fmt.Errorf("%s\n%s", problemText(problems), nothingChanged), told: true}
+		}
+		changes := changesOf(docs, w)
+		a.showChanges(changes)
+		written := slices.DeleteFunc(changes, func(c change) bool { return c.same() })
+		switch {
+		case len(written) == 0:
+			a.showStanding(docs, w)
+			return nil
+		case f.dry:
+			a.say("%s (dry run)", nothingChanged)
+			return nil
+		}
+		if err := put(ctx, s, written); err != nil {
+			return err
+		}
+		return a.awaitAccepted(ctx, s, accepting{changes: written, before: w})
+	})
+}
+
+// change is what one document changes.
+type change struct {
+	doc    policy.Document
+	before store.Entry
+	words  []string // in the operator's words; none: nothing
+	fresh  bool     // there was no document of that name
+}
+
+// same reports whether the document says what etcd's says, however it is written.
+func (c change) same() bool { return len(c.words) == 0 && !c.fresh }
+
+// changesOf compares documents with what operators put before.
+func changesOf(docs documents, w *world) []change {
+	changes := make([]change, 0, len(docs.all))
+	for _, doc := range docs.all {
+		if doc.Service != nil {
+			changes = append(changes, serviceChange(doc, w.service(doc.Name)))
+		} else {
+			changes = append(changes, gatewayChange(doc, w.gateway(doc.Name)))
+		}
+	}
+	return changes
+}
+
+// serviceChange compares with the document in etcd rather than with what is served: a wish that is not fulfilled yet is not to be put again.
+func serviceChange(doc policy.Document, v *service) change {
+	c := change{doc: doc, before: v.doc, fresh: v.doc.Mod == 0}
+	next := doc.Service.WithDefaults()
+	if c.fresh {
+		c.words = []string{"new service, " + next.Wish().String() + " for " + strings.Join(next.Hosts, ", ")}
+		return c
+	}
+	old, err := v.wish()
+	switch {
+	case err == nil:
+		c.words = policy.Differences(old.WithDefaults(), next)
+	case v.served.Serves():
+		c.words = append([]string{"replaces a document that could not be read"}, policy.Differences(v.served.Service, next)...)
+	default:
+		c.words = []string{"replaces a document that could not be read"}
+	}
+	return c
+}
+
+// gatewayChange compares as serviceChange does.
+func gatewayChange(doc policy.Document, g *gateway) change {
+	c := change{doc: doc, before: g.doc, fresh: g.doc.Mod == 0}
+	next := doc.Gateway.WithDefaults()
+	if c.fresh {
+		c.words = []string{"new gateway, " + listenersText(next)}
+		return c
+	}
+	parsed, err := policy.ParseGateway("gateways/"+g.name, g.doc.Value)
+	if err != nil {
+		c.words = []string{"replaces a document that could not be read"}
+		return c
+	}
+	old := parsed.WithDefaults()
+	if before, after := listenersText(old), listenersText(next); before != after {
+		c.words = append(c.words, "listeners "+before+" → "+after)
+	}
+	if before, after := deadmanText(old), deadmanText(next); before != after {
+		c.words = append(c.words, "deadman "+before+" → "+after)
+	}
+	return c
+}
+
+// listenersText is a gateway's listeners as addresses. None is legal: the RouteConfiguration is then for listeners that are not ours.
+func listenersText(g policy.Gateway) string {
+	if len(g.Listeners) == 0 {
+		return "no listeners"
+	}
+	texts := make([]string, len(g.Listeners))
+	for i, l := range g.Listeners {
+		texts[i] = fmt.Sprintf("%s:%d", l.Address, l.Port)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// deadmanText is a gateway's dead-man time, as documents write it.
+func deadmanText(g policy.Gateway) string {
+	if g.Deadman == nil || *g.Deadman == 0 {
+		return "off"
+	}
+	return policy.Duration(*g.Deadman).String()
+}
+
+// showChanges comes before the write, so that it is on the screen whatever becomes of that.
+func (a *app) showChanges(changes []change) {
+	for _, c := range changes {
+		name := c.doc.Name
+		if c.doc.Gateway != nil {
+			name = "gateway " + name
+		}
+		if !c.same() {
+			a.say("%s: %s", name, clean(strings.Join(c.words, ", ")))
+		} else {
+			a.say("%s: nothing changes", name)
+		}
+		if c.doc.Service == nil {
+			continue
+		}
+		for _, warning := range policy.Warnings(*c.doc.Service) {
+			a.say("  %s", a.screen.paint(waits, "warning: "+clean(warning)))
+		}
+	}
+}
+
+// showStanding says of unchanged documents why they may not have what they ask for.
+func (a *app) showStanding(docs documents, w *world) {
+	for _, doc := range docs.all {
+		v := w.services[doc.Name]
+		if doc.Service == nil || !v.there() || !v.served.Serves() {
+			continue
+		}
+		if blocked := v.served.Blocked; blocked != nil {
+			a.say("%s was rolled back and is refused until the wish changes, or until `rampart retry %s`.", *blocked, v.name)
+		}
+	}
+}
+
+// put compares every document with what was read before it was checked, and writes all of them or none.
+func put(ctx context.Context, s *store.Store, changes []change) error {
+	writes := make([]store.Write, len(changes))
+	for i, c := range changes {
+		writes[i] = store.Write{Kind: docKind(c.doc), Name: c.doc.Name, Value: c.doc.Text, Mod: c.before.Mod}
+	}
+	err := s.Put(ctx, writes)
+	switch {
+	case errors.Is(err, store.ErrStale):
+		return refusal("%w; nothing was changed: somebody else was quicker, look and apply again", err)
+	case unreachable(err):
+		return notHere("%w; whether it was written is not known: `rampart get` shows it", err)
+	}
+	return err
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// benchFlags are what `rampart bench` was asked for.
+type benchFlags struct {
+	runs   int
+	only   string
+	output format
+}
+
+// newBench is hidden: it measures rampart, it does not use it. `make bench` runs it.
+func newBench(a *app) *cobra.Command {
+	f := benchFlags{}
+	command := &cobra.Command{
+		Use: "bench", Hidden: true, Short: "Measure rampart on real Envoys", Args: cobra.NoArgs,
+		Long: "Bench measures, over many runs on a fleet like the demo's, how quickly a bad release is taken back, how quickly a change of weight is accepted,\n" +
+			"how long weights outlive a killed control plane, and how soon a restarted one has the fleet again.",
+		RunE: func(c *cobra.Command, _ []string) error { return a.bench(c.Context(), f) },
+	}
+	flags := command.Flags()
+	flags.IntVar(&f.runs, "runs", 20, "runs of each measurement")
+	flags.StringVar(&f.only, "only", "", "only this measurement: "+strings.Join(trialNames(), ", "))
+	outputFlag(command, &f.output, asTable, asJSON)
+	return command
+}
+
+// trial is one measurement: what it runs on, and how it is run.
+type trial struct {
+	name    string
+	rate    float64
+	proxies int
+	play    func(context.Context, *bench) error
+}
+
+func trials() []trial {
+	return []trial{
+		{"bad-300", 300, 3, benchBad},
+		{"bad-50", 50, 3, benchBad},
+		{"put-3", 300, 3, benchPut},
+		{"put-30", 300, 30, benchPut},
+		{"deadman", 300, 3, benchDeadman},
+		{"restart", 300, 3, benchRestart},
+	}
+}
+
+func trialNames() []string {
+	var names []string
+	for _, t := range trials() {
+		names = append(names, t.name)
+	}
+	return names
+}
+
+// bench measures the trials one after the other, each on a fleet of its own.
+func (a *app) bench(ctx context.Context, f benchFlags) error {
+	chosen := trials()
+	if f.only != "" {
+		chosen = slices.DeleteFunc(chosen, func(t trial) bool { return t.name != f.only })
+	}
+	if len(chosen) == 0 {
+		return usage("bench: --only %s is none of %s", f.only, strings.Join(trialNames(), ", "))
+	}
+	if f.runs < 1 {
+		return usage("bench: --runs %d is not above 0", f.runs)
+	}
+	var all []measured
+	for _, t := range chosen {
+		b := &bench{runs: f.runs}
+		err := a.onStage(ctx, stageConfig{rate: t.rate, proxies: t.proxies, quiet: true}, func(ctx context.Context, s *stage) error {
+			b.stage = s
+			s.announce(fmt.Sprintf("%s: %d runs on %d Envoys at %g requests/s", t.name, f.runs, t.proxies, t.rate))
+			b.burden.begin(s.fleet, a.now())
+			if err := t.play(ctx, b); err != nil {
+				return err
+			}
+			b.burden.note(s.fleet, a.now())
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("bench %s: %w", t.name, err)
+		}
+		all = append(all, b.found(t.name))
+	}
+	return a.tellBench(all, f.output)
+}
+
+// tellBench prints the distributions.
+func (a *app) tellBench(all []measured, output format) error {
+	if output == asJSON {
+		return a.printValue(asJSON, all)
+	}
+	a.printTable(distributions(all))
+	a.say("")
+	a.printTable(burdens(all))
+	return nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
+)
+
+// historyTail is how many lines are read where only what is new counts. A leader writes a few per step.
+const historyTail = 50
+
+func newHistory(a *app) *cobra.Command {
+	var last int
+	var output format
+	command := serviceCommand(a, "history", "List the decisions about a service", func(ctx context.Context, name string) error {
+		if last < 1 {
+			return usage("history %s: --last %d is not above 0", name, last)
+		}
+		return a.history(ctx, name, historyAsked{last, output})
+	})
+	command.Flags().IntVar(&last, "last", 20, "how many lines, at most 500")
+	outputFlag(command, &output, asTable, asYAML, asJSON)
+	return command
+}
+
+type historyAsked struct {
+	last   int
+	output format
+}
+
+// history knows services that are gone, too: why something was deleted is asked afterwards.
+func (a *app) history(ctx context.Context, name string, asked historyAsked) error {
+	return a.withStore(ctx, "history "+name, func(s *store.Store) error {
+		lines, err := s.History(ctx, name, asked.last)
+		if err != nil {
+			return err
+		}
+		if len(lines) == 0 {
+			// A service that was deleted still has its history; one that never was has neither.
+			if _, err := readService(ctx, s, name); err != nil {
+				return err
+			}
+		}
+		if asked.output != asTable {
+			return a.printValue(asked.output, lines)
+		}
+		a.printTable(historyTable(lines, a.now()))
+		return nil
+	})
+}
+
+// historyTable has the text last, so that it is what a narrow screen shortens.
+func historyTable(lines []store.Line, now time.Time) table {
+	t := table{{"TIME", "RELEASE", "WEIGHT", "WHAT"}}
+	for _, l := range lines {
+		weight := ""
+		if l.Phase != "" {
+			weight = policy.Weight(l.Weight).String()
+		}
+		t = append(t, []string{timeText(l.Time, now), l.Release, padLeft(weight, len("100.00 %")), l.Text})
+	}
+	return t
+}
+
+// timeText leaves the day out when it is today's.
+func timeText(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}
+
+// newLines returns the lines of after that were not there before.
+func newLines(before, after []store.Line) []store.Line {
+	known := map[string]bool{}
+	for _, l := range before {
+		known[lineKey(l)] = true
+	}
+	var fresh []store.Line
+	for _, l := range after {
+		if !known[lineKey(l)] {
+			fresh = append(fresh, l)
+		}
+	}
+	return fresh
+}
+
+// lineKey tells lines apart: no two decisions about one service are made at one time.
+func lineKey(l store.Line) string { return fmt.Sprint(l.Time.UnixNano(), l.Text) }
