@@ -55,7 +55,10 @@ func New(c Config) (*Replica, error) {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := newMetrics(registry)
 	r := &Replica{config: c}
-	r.xds = xds.New(xds.Config{Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: m.xdsEvent})
+	r.xds = xds.New(xds.Config{
+		Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: m.xdsEvent,
+		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
+	})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
 	r.serving = NewServing(ServingConfig{
 		ID: c.ID, Store: c.Store, Latch: latch, Xds: r.xds, Collector: collector, Folder: c.Folder, Now: c.Now, Log: c.Log,

@@ -199,6 +199,19 @@ func (s *Serving) Rollback(service string, r policy.Rollback) {
 	poke(s.unlatched)
 }
 
+// TakeOver takes back what a proxy's layer says that another replica took back, in case its word has not come through etcd yet.
+func (s *Serving) TakeOver(latched []envoy.Latched) {
+	for _, l := range latched {
+		s.mu.Lock()
+		v := s.state.services[l.Service]
+		open := v != nil && v.permits[l.Release] > 0 && !s.latch.Holds(l.Service, l.Release)
+		s.mu.Unlock()
+		if open {
+			s.Rollback(l.Service, policy.Rollback{Release: l.Release, Reason: "another replica took it back, as a proxy tells"})
+		}
+	}
+}
+
 // sweepEvery is how often a rollback that etcd did not take is tried again.
 const sweepEvery = 200 * time.Millisecond
 
