@@ -40,7 +40,7 @@ func TestNothingIsPushedAtRest(t *testing.T) {
 		t.Errorf("flushed again: %v", changed)
 	}
 	edited := shop()
-	edited.Accepted, edited.Note = 9, "what proxies do not see"
+	edited.Accepted, edited.Refused = 9, &policy.Refusal{Revision: 8, Problems: []string{"what proxies do not see"}}
 	if changed := w.set(edited, State{}, 4); len(changed) > 0 {
 		t.Errorf("set again: %v", changed)
 	}

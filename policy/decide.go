@@ -57,7 +57,7 @@ func (d *decider) firstDocument() {
 	case d.Wish.Mod == 0:
 		return
 	case d.Orphan:
-		d.out.Alarm = "its served key is missing although it has permits or history; what replicas serve is kept until `rampart adopt`"
+		d.out.Alarm = "its served key is missing or unreadable although something was served; what replicas serve is kept until `rampart adopt`"
 		return
 	}
 	d.next = &Served{}
@@ -228,8 +228,8 @@ func (d *decider) begin(wish Ref) {
 
 // goingBack reports whether wish is what was live before the last commit, not longer ago than keep.
 func (d *decider) goingBack(wish Ref) bool {
-	last := d.next.Last
-	return last != nil && last.Result == Committed && last.From == wish && d.Now.Sub(last.At) < d.next.Service.Plan.Keep.Std()
+	commit := d.next.Commit
+	return commit != nil && commit.From == wish && d.Now.Sub(commit.At) < d.next.Service.Plan.Keep.Std()
 }
 
 func (d *decider) obey() {

@@ -177,6 +177,8 @@ func (w *world) set(turn *policy.Turn, word string) {
 		}[value]
 	case "gap":
 		turn.Gap = true
+	case "deadman":
+		turn.Deadman = time.Duration(number) * time.Second
 	case "orphan":
 		turn.Orphan = true
 	default:

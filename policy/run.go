@@ -78,9 +78,9 @@ func (d *decider) turnBack(r *Release) {
 	d.event("rolling back", "%s at %s: %s", r.Candidate.Ref, at, r.Cause)
 }
 
-// rollingBack ends the release once every proxy is on live, or when the dead-man's switch has seen to it.
+// rollingBack ends the release once every proxy is on live, or when the dead-man's switch has seen to it, if there is one everywhere.
 func (d *decider) rollingBack(r *Release) {
-	overdue := r.InPhase >= d.Deadman+rollingGrace
+	overdue := d.Deadman > 0 && r.InPhase >= d.Deadman+rollingGrace
 	if !overdue && (d.Fleet.Confirmed < d.Fleet.Connected) {
 		d.waits(r, "%d of %d proxies to accept weight 0", d.Fleet.Connected-d.Fleet.Confirmed, d.Fleet.Connected)
 		return
@@ -95,9 +95,11 @@ func (d *decider) rollingBack(r *Release) {
 		seen += ", the others are back by the dead-man's switch"
 	}
 	d.event("rolled back", "%s: %s; %s", r.Candidate.Ref, r.Cause, seen)
+	numbers := map[string]float64{"seconds": r.Age.Seconds()}
 	if !d.Fleet.LastAck.IsZero() {
-		d.out.Events[len(d.out.Events)-1].Numbers = map[string]float64{"lastAckUnixMs": float64(d.Fleet.LastAck.UnixMicro()) / 1000}
+		numbers["lastAckUnixMs"] = float64(d.Fleet.LastAck.UnixMicro()) / 1000
 	}
+	d.out.Events[len(d.out.Events)-1].Numbers = numbers
 }
 
 // restart begins the climb again after the proxies may have fallen back to live by themselves.
@@ -289,6 +291,7 @@ func (d *decider) committing(r *Release) {
 	d.out.DeletePermit = r.ID
 	d.next.Last = &Outcome{Release: r.ID, From: d.next.Live.Ref, To: r.Candidate.Ref, Result: Committed, Weight: Full, At: d.Now,
 		Reason: fmt.Sprintf("confirmed by %d of %d proxies", d.Fleet.Confirmed, d.Fleet.Connected)}
+	d.next.Commit = d.next.Last
 	d.next.Live = r.Candidate
 	d.next.Release = nil
 	d.event("committed", "%s is live", r.Candidate.Ref)

@@ -22,9 +22,9 @@ type Served struct {
 	Live     Arm      `json:"live"`
 	Release  *Release `json:"release,omitempty"` // nil: steady
 	Last     *Outcome `json:"last,omitempty"`    // how the last release ended
+	Commit   *Outcome `json:"commit,omitempty"`  // the last one that was committed, for keep
 	Refused  *Refusal `json:"refused,omitempty"` // the newest document, if it was refused
 	Blocked  *Ref     `json:"blocked,omitempty"` // a rolled-back wish: refused until the wish changes or retry is ordered
-	Note     string   `json:"note,omitempty"`    // why a steady service does not do what its document asks
 }
 
 // Refusal says why the newest document of a service or gateway was not accepted.

@@ -7,7 +7,7 @@ type Turn struct {
 	Now       time.Time     // for outcomes only; nothing is timed by it but keep
 	Elapsed   time.Duration // since this leader's last turn; 0 in its first
 	Revision  int64         // newest etcd revision read: it names what begins now
-	Deadman   time.Duration // the longest of the service's gateways
+	Deadman   time.Duration // the longest of the service's gateways; 0: one of them has none, and its proxies never go back by themselves
 	Served    *Served       // nil: nothing is served
 	Orphan    bool          // nothing is served although permits or history say that something was
 	Wish      Wish

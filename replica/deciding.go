@@ -166,7 +166,7 @@ func (s *Serving) gaps(now time.Time) map[string]bool {
 	gaps := map[string]bool{}
 	since := now.Sub(time.UnixMilli(s.state.beat.At)).Abs()
 	for _, name := range s.state.running() {
-		deadman := s.state.deadman(s.state.services[name].served)
+		deadman, _ := s.state.deadman(s.state.services[name].served)
 		if deadman > 0 && since > deadman {
 			gaps[s.state.services[name].served.Release.ID] = true
 		}

@@ -75,11 +75,7 @@ func TestNobodyLeadsBeforeItKnowsWhatIsServed(t *testing.T) {
 
 func TestALatchThatAProxyBringsAlongIsAdopted(t *testing.T) {
 	serving, _ := halves(t)
-	release := &policy.Release{ID: "green-7", Phase: policy.Soaking, Weight: 2500}
-	serving.follow(store.Batch{Revision: 7, Relisted: true, Changes: []store.Change{
-		{Kind: store.ServedService, Name: "shop", Value: servedShop(t, release), Mod: 7},
-		{Kind: store.Permit, Name: "shop", Release: "green-7", Mod: 7},
-	}})
+	running(t, serving)
 	serving.TakeOver([]envoy.Latched{{Service: "shop", Release: "green-6"}, {Service: "other", Release: "green-7"}})
 	if all := serving.latch.All(); len(all) > 0 {
 		t.Errorf("what does not run here is latched: %v", all)
@@ -90,5 +86,91 @@ func TestALatchThatAProxyBringsAlongIsAdopted(t *testing.T) {
 	}
 	if open := serving.openPermits(); len(open) != 1 || open[0].Release != "green-7" {
 		t.Errorf("the permit is not due to be deleted: %v", open)
+	}
+}
+
+// running makes the two halves know of a release of shop at 25 %, as green-7 at revision 7.
+func running(t *testing.T, serving *Serving) {
+	t.Helper()
+	release := &policy.Release{ID: "green-7", Phase: policy.Soaking, Weight: 2500}
+	serving.follow(store.Batch{Revision: 7, Relisted: true, Changes: []store.Change{
+		{Kind: store.ServedService, Name: "shop", Value: servedShop(t, release), Mod: 7},
+		{Kind: store.Permit, Name: "shop", Release: "green-7", Mod: 7},
+	}})
+}
+
+func TestAConvictionDoesNotWaitForTheWatch(t *testing.T) {
+	serving, d := halves(t)
+	running(t, serving)
+	v, _ := serving.view("shop")
+	tr := d.track("shop")
+	tr.after, tr.served = 99, v.served // it saved at 99, and the watch stands at 7
+	tr.evidence = &policy.Evidence{Release: "green-6"}
+	tr.judgement = policy.Judgement{Verdict: policy.Unhealthy, Reason: "errors: green 48 %"}
+	d.decide(t.Context(), "shop", turnInput{now: time.Now()})
+	if serving.latch.Holds("shop", "green-7") {
+		t.Fatal("taken back by the evidence of another release")
+	}
+	tr.evidence.Release = "green-7"
+	d.decide(t.Context(), "shop", turnInput{now: time.Now()})
+	if !serving.latch.Holds("shop", "green-7") {
+		t.Error("not taken back")
+	}
+	if work := serving.work(); !work.dirty["shop"] {
+		t.Error("not looked at again when the watch has come")
+	}
+}
+
+func TestAGatewayWhoseDecisionWasNotSavedIsDecidedAboutAgain(t *testing.T) {
+	serving, d := halves(t)
+	proof, err := serving.store.Campaign(t.Context(), store.Candidate{ID: "a", TTL: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.lead = &lead{proof: proof}
+	serving.follow(store.Batch{Revision: 7, Relisted: true, Changes: []store.Change{put(store.GatewayDoc, "edge", []byte("gateway: edge\n"), 7)}})
+	if !serving.work().gateways {
+		t.Fatal("the document is not looked at")
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	d.decideGateways(gone)
+	if !serving.work().gateways {
+		t.Error("not looked at again")
+	}
+}
+
+func TestAServiceWhoseServedKeyCannotBeReadIsNotBegunAnew(t *testing.T) {
+	serving, d := halves(t)
+	serving.follow(store.Batch{Revision: 9, Relisted: true, Changes: []store.Change{
+		put(store.ServiceDoc, "shop", []byte(shopDocument), 5), put(store.ServedService, "shop", []byte("\xffgarbage"), 6),
+	}})
+	v, _ := serving.view("shop")
+	if turn := d.read("shop", v, turnInput{now: time.Now()}); !turn.Orphan {
+		t.Error("its document would be made live at once")
+	}
+	if alarms := serving.alarms(); len(alarms) != 1 {
+		t.Errorf("alarms: %q", alarms)
+	}
+}
+
+func TestTheDeadMansTimesOfAService(t *testing.T) {
+	s := newState()
+	served := &policy.Served{Service: policy.Service{Gateways: []string{"edge", "mesh"}}}
+	for _, c := range []struct {
+		edge, mesh        time.Duration
+		shortest, longest time.Duration
+	}{
+		{15 * time.Second, 6 * time.Second, 6 * time.Second, 15 * time.Second},
+		{15 * time.Second, 0, 15 * time.Second, 0},
+		{0, 0, 0, 0},
+	} {
+		for name, d := range map[string]time.Duration{"edge": c.edge, "mesh": c.mesh} {
+			deadman := policy.Deadman(d)
+			s.gateway(name).served = &servedGateway{Gateway: policy.Gateway{Name: name, Deadman: &deadman}}
+		}
+		if shortest, longest := s.deadman(served); shortest != c.shortest || longest != c.longest {
+			t.Errorf("%v and %v: %v to %v", c.edge, c.mesh, shortest, longest)
+		}
 	}
 }

@@ -60,7 +60,10 @@ func (d *Deciding) decideGateways(ctx context.Context) {
 		if err == nil {
 			newest = revision
 			d.log.Info("decided about a gateway", "gateway", read.name, "reason", event)
-		} else if !d.saved(read.name, err) {
+			continue
+		}
+		d.serving.touchGateways()
+		if !d.saved(read.name, err) {
 			return
 		}
 	}
@@ -123,6 +126,13 @@ func readGateway(name string, value []byte) (policy.Gateway, []string) {
 		return policy.Gateway{}, strings.Split(strings.TrimSpace(err.Error()), "\n")
 	}
 	return parsed.WithDefaults(), nil
+}
+
+// touchGateways makes the deciding half look at the gateways again in its next turn.
+func (s *Serving) touchGateways() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dirtyGw = true
 }
 
 // touchUnaccepted makes the deciding half look again at the services whose documents are not accepted: what they clashed with may have changed.

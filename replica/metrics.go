@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	leader     prometheus.Gauge
 	revision   prometheus.Gauge
+	lag        prometheus.Histogram
 	beats      prometheus.Counter
 	beatAt     prometheus.Gauge
 	rollbacks  *prometheus.CounterVec
@@ -33,9 +34,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		leader:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "rampart_leader", Help: "1 while this replica leads."}),
 		revision:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "rampart_etcd_applied_revision", Help: "Newest etcd revision that this replica serves."}),
+		lag:        prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rampart_etcd_lag_seconds", Help: "From a save of this leader to its arrival through the watch.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
 		beats:      prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_leader_beats_total", Help: "Proofs of life this replica wrote as leader."}),
 		beatAt:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "rampart_leader_last_beat_timestamp_seconds", Help: "When this replica last wrote its proof of life."}),
-		rollbacks:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_rollbacks_total", Help: "Rollbacks this replica started, by service and cause."}, []string{"service", "cause"}),
+		rollbacks:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_rollbacks_total", Help: "Rollbacks, whoever began them, by service and cause."}, []string{"service", "cause"}),
 		decisions:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_decisions_total", Help: "Decisions saved, by service and event."}, []string{"service", "event"}),
 		evidence:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rampart_evidence_log", Help: "Natural logarithm of the evidence against the candidate."}, []string{"service"}),
 		steps:      prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rampart_step_confirm_seconds", Help: "From the save of a weight to its confirmation by the proxies.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}),
@@ -45,7 +47,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_rejections_total", Help: "xDS responses that proxies rejected, by type."}, []string{"type"}),
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_xds_heartbeats_total", Help: "Dead-man heartbeats sent to proxies."}),
 	}
-	r.MustRegister(m.leader, m.revision, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats)
+	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats)
 	return m
 }
 
@@ -102,15 +104,14 @@ func (m *metrics) beat(at time.Time) {
 	m.beatAt.Set(float64(at.UnixMilli()) / 1000)
 }
 
-func (m *metrics) rolledBack(service string, r policy.Rollback) {
-	m.rollbacks.WithLabelValues(service, cause(r.Reason)).Inc()
-}
-
-// cause is a rollback's reason without its numbers, so that it can be a label: what stands before the colon.
+// cause is the kind of a rollback's reason: a label must not hold numbers or names.
 func cause(reason string) string {
-	for i, c := range reason {
-		if c == ':' {
-			return reason[:i]
+	for _, known := range []struct{ part, cause string }{
+		{"(guard rail)", "guard rail"}, {"above its limit", "limit"}, {"too little evidence", "patience"},
+		{"errors: ", "errors"}, {"share seen: ", "share seen"}, {"the wish was changed", "wish"}, {"another replica", "latch"},
+	} {
+		if strings.Contains(reason, known.part) {
+			return known.cause
 		}
 	}
 	return "operator"
@@ -120,13 +121,18 @@ func (m *metrics) judged(service string, j policy.Judgement) {
 	m.evidence.WithLabelValues(service).Set(j.Numbers["log"])
 }
 
-func (m *metrics) decided(service string, h *store.Line) {
+// decided counts what the leader saved; served is nil when the service is no longer served.
+func (m *metrics) decided(service string, h *store.Line, served *policy.Served) {
 	m.decisions.WithLabelValues(service, h.Event).Inc()
 	seconds, timed := h.Numbers["seconds"]
 	switch {
 	case timed && h.Event == "confirmed":
 		m.steps.Observe(seconds)
-	case timed && h.Event == "committed":
-		m.releases.WithLabelValues("committed").Observe(seconds)
+	case timed && (h.Event == "committed" || h.Event == "rolled back"):
+		m.releases.WithLabelValues(h.Event).Observe(seconds)
+	case h.Event == "rolling back" && served != nil && served.Release != nil:
+		m.rollbacks.WithLabelValues(service, cause(served.Release.Cause)).Inc()
 	}
 }
+
+func (m *metrics) lagged(d time.Duration) { m.lag.Observe(d.Seconds()) }

@@ -80,6 +80,7 @@ func (d *Deciding) save(ctx context.Context, save store.Save, now time.Time) boo
 	served, _ := save.Value.(*policy.Served)
 	t.after, t.mod, t.served = revision, revision, served
 	t.timed, t.stored = now, now
+	d.serving.await(revision, d.config.Now())
 	d.lead.bridged(served)
 	d.said(save)
 	return true
@@ -92,7 +93,8 @@ func (d *Deciding) said(save store.Save) {
 	}
 	h := save.History
 	d.log.Info("decided", "service", save.Name, "release", h.Release, "phase", h.Phase, "weight", h.Weight, "reason", h.Text)
-	d.metrics.decided(save.Name, h)
+	served, _ := save.Value.(*policy.Served)
+	d.metrics.decided(save.Name, h, served)
 }
 
 // alarm says once that someone must act.

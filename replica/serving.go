@@ -32,12 +32,13 @@ type Serving struct {
 	seen      chan struct{} // closed when all that is in etcd was seen once
 
 	mu       sync.Mutex
-	state    *state          // guarded by mu
-	renderer *envoy.Renderer // guarded by mu
-	dirty    map[string]bool // guarded by mu: services changed since the deciding half last looked
-	dirtyGw  bool            // guarded by mu
-	orphans  []string        // guarded by mu: services this data folder knows as served and etcd no longer has
-	opened   bool            // guarded by mu
+	state    *state              // guarded by mu
+	renderer *envoy.Renderer     // guarded by mu
+	dirty    map[string]bool     // guarded by mu: services changed since the deciding half last looked
+	dirtyGw  bool                // guarded by mu
+	orphans  []string            // guarded by mu: services this data folder knows as served and etcd no longer has
+	opened   bool                // guarded by mu
+	awaited  map[int64]time.Time // guarded by mu: revisions that this replica saved and the watch has yet to bring, and when they were saved
 }
 
 // ServingConfig is what a serving half works with.
@@ -57,7 +58,7 @@ func NewServing(c ServingConfig, m *metrics) *Serving {
 	return &Serving{
 		id: c.ID, store: c.Store, latch: c.Latch, xds: c.Xds, collector: c.Collector, ledger: newLedger(c.Folder), metrics: m, now: c.Now, log: c.Log,
 		wake: make(chan struct{}, 1), unlatched: make(chan struct{}, 1), seen: make(chan struct{}),
-		state: newState(), renderer: envoy.NewRenderer(), dirty: map[string]bool{},
+		state: newState(), renderer: envoy.NewRenderer(), dirty: map[string]bool{}, awaited: map[int64]time.Time{},
 	}
 }
 
@@ -92,6 +93,7 @@ func (s *Serving) follow(b store.Batch) {
 	s.open()
 	s.see()
 	s.metrics.followed(b.Revision)
+	s.arrived()
 	if len(t.services)+len(t.gateways) > 0 || t.adopted {
 		poke(s.wake)
 	}
@@ -139,6 +141,24 @@ func (s *Serving) wanted() []envoy.Wanted {
 		})
 	}
 	return wanted
+}
+
+// await measures how long the watch takes to bring a revision that this replica saved.
+func (s *Serving) await(revision int64, saved time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaited[revision] = saved
+	s.arrived()
+}
+
+// arrived ends the waits that the newest batch ended. The caller holds mu.
+func (s *Serving) arrived() {
+	for revision, saved := range s.awaited {
+		if revision <= s.state.revision {
+			s.metrics.lagged(max(0, s.now().Sub(saved)))
+			delete(s.awaited, revision)
+		}
+	}
 }
 
 // see notes that the first batch, which is all that etcd holds, has been taken. The caller holds mu.
@@ -194,7 +214,6 @@ func (s *Serving) Rollback(service string, r policy.Rollback) {
 		s.publish()
 	}
 	s.mu.Unlock()
-	s.metrics.rolledBack(service, r)
 	s.log.Info("rolling back", "service", service, "release", r.Release, "reason", r.Reason)
 	poke(s.unlatched)
 }

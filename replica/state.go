@@ -217,6 +217,9 @@ func (v *service) applyServed(c store.Change) {
 	v.served, v.servedMod, v.alarm = &served, c.Mod, ""
 }
 
+// unreadable reports whether something is served that this replica cannot read, and has never read.
+func (v *service) unreadable() bool { return v.servedMod > 0 && v.served == nil }
+
 // permitted reports whether the running release's permit exists.
 func (v *service) permitted() bool {
 	return v.served.Serves() && v.served.Release != nil && v.permits[v.served.Release.ID] > 0

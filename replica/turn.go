@@ -47,7 +47,7 @@ func (s *Serving) work() work {
 	w := work{dirty: s.dirty, running: s.state.running(), gateways: s.dirtyGw}
 	s.dirty, s.dirtyGw = map[string]bool{}, false
 	for _, name := range w.running {
-		if d := s.state.deadman(s.state.services[name].served); d > 0 && (w.deadman == 0 || d < w.deadman) {
+		if d, _ := s.state.deadman(s.state.services[name].served); d > 0 && (w.deadman == 0 || d < w.deadman) {
 			w.deadman = d
 		}
 	}
@@ -61,20 +61,26 @@ func (s *Serving) again(name string) {
 	s.dirty[name] = true
 }
 
-// deadman is the shortest dead-man's time of a service's gateways; 0 when one has none at all.
-func (s *state) deadman(served *policy.Served) time.Duration {
+// deadman is the shortest dead-man's time of a service's gateways that have one, and the longest; longest is 0 when the proxies of one never go back by themselves.
+func (s *state) deadman(served *policy.Served) (shortest, longest time.Duration) {
 	gateways := s.servedGateways()
-	shortest := time.Duration(0)
+	endless := false
 	for _, name := range served.Service.Gateways {
 		g, ok := gateways[name]
 		if !ok || g.Deadman == nil || *g.Deadman == 0 {
+			endless = true
 			continue
 		}
-		if d := time.Duration(*g.Deadman); shortest == 0 || d < shortest {
+		d := time.Duration(*g.Deadman)
+		longest = max(longest, d)
+		if shortest == 0 || d < shortest {
 			shortest = d
 		}
 	}
-	return shortest
+	if endless {
+		longest = 0
+	}
+	return shortest, longest
 }
 
 // view copies what a decision about one service reads.
@@ -125,7 +131,9 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	v, st := d.serving.view(name)
 	t := d.track(name)
 	if t.after > st.revisionNow(d.serving) {
+		// The watch has yet to bring what was saved last. Only a conviction does not wait for it.
 		d.serving.again(name)
+		d.convict(name, t)
 		return true
 	}
 	turn := d.read(name, v, in)
@@ -148,6 +156,18 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	return true
 }
 
+// convict takes back a release that must not wait for the watch.
+func (d *Deciding) convict(name string, t *track) {
+	if t.served == nil || t.served.Release == nil || t.cause != "" {
+		return
+	}
+	release := t.served.Release.ID
+	if found := t.about(release); found.Verdict == policy.Unhealthy && !d.serving.latched(name, t.served) {
+		t.cause = found.Reason
+		d.serving.Rollback(name, policy.Rollback{Release: release, Reason: found.Reason, Numbers: found.Numbers})
+	}
+}
+
 // bridged notes that a release has been decided about in this term: a gap before it has had its effect.
 func (l *lead) bridged(served *policy.Served) {
 	if served != nil && served.Release != nil {
@@ -167,12 +187,12 @@ func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 	t := d.track(name)
 	turn := policy.Turn{
 		Now: in.now, Elapsed: in.elapsed, Served: t.present(v), Wish: v.wish, Permit: v.permitted(), Paused: v.paused, Order: v.order,
-		Orphan: v.servedMod == 0 && (v.served != nil || len(v.permits) > 0 || d.hadHistory(name, v)),
+		Orphan: v.unreadable() || v.servedMod == 0 && (v.served != nil || len(v.permits) > 0 || d.hadHistory(name, v)),
 	}
 	d.serving.mu.Lock()
 	turn.Revision = d.serving.state.revision
 	if v.served.Serves() {
-		turn.Deadman = d.serving.state.deadman(v.served)
+		_, turn.Deadman = d.serving.state.deadman(v.served)
 	}
 	if v.docMod > 0 && (!v.served.Serves() || v.served.Accepted != v.docMod) {
 		turn.Around = d.serving.state.around(name)
@@ -235,6 +255,7 @@ func (d *Deciding) causeOf(name string, v service) string {
 // proxies of a lost replica stay in the count until no overlay of theirs can be alive.
 func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fleet {
 	fleet := d.serving.fleet(name)
+	longest := d.serving.longestDeadman(v)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, report := range d.reports {
@@ -254,7 +275,7 @@ func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fle
 		}
 	}
 	for id, gone := range d.lost {
-		if now.Sub(gone.since) > d.config.deadmanOf(d.serving, v) {
+		if gone.over(now, longest) {
 			delete(d.lost, id)
 			continue
 		}
@@ -264,8 +285,20 @@ func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fle
 	return fleet
 }
 
-func (c DecidingConfig) deadmanOf(s *Serving, v service) time.Duration {
+// withoutSwitch is how long the proxies of a lost replica count when they have no dead-man's switch: other replicas have them long before.
+const withoutSwitch = time.Minute
+
+// over reports whether no overlay of a lost replica's proxies can still be alive.
+func (l lostReplica) over(now time.Time, deadman time.Duration) bool {
+	if deadman == 0 {
+		deadman = withoutSwitch
+	}
+	return now.Sub(l.since) > deadman
+}
+
+func (s *Serving) longestDeadman(v service) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state.deadman(v.served)
+	_, longest := s.state.deadman(v.served)
+	return longest
 }

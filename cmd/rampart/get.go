@@ -119,7 +119,7 @@ func noteOf(v *service) string {
 	case v.release() != nil:
 		return "waits for " + v.release().Waits
 	}
-	return v.served.Note
+	return ""
 }
 
 // firstOf is for tables: all of the lines are in `why`.

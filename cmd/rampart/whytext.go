@@ -117,9 +117,6 @@ func (p picture) steadyDetails() []string {
 	if last := s.Last; last != nil {
 		lines = append(lines, p.lastDetails(last)...)
 	}
-	if s.Note != "" {
-		lines = append(lines, "  "+s.Note+".")
-	}
 	if s.Blocked != nil {
 		lines = append(lines, fmt.Sprintf("  This wish is refused until it changes: deploy a new revision, or `rampart retry %s`.", p.service.name))
 	}
