@@ -24,6 +24,13 @@ func Decide(t Turn) Decision {
 	next := *t.Served
 	d.next = &next
 	d.out.Served = d.next
+	if t.Orphan {
+		d.orphan()
+		return d.out
+	}
+	if t.Restore {
+		d.event("adopted", "what is served is written to etcd again")
+	}
 	d.takeDocument()
 	if d.out.Delete {
 		return d.out
@@ -57,7 +64,7 @@ func (d *decider) firstDocument() {
 	case d.Wish.Mod == 0:
 		return
 	case d.Orphan:
-		d.out.Alarm = "its served key is missing or unreadable although something was served; what replicas serve is kept until `rampart adopt`"
+		d.out.Alarm = orphaned
 		return
 	}
 	d.next = &Served{}
@@ -73,6 +80,20 @@ func (d *decider) firstDocument() {
 	d.next.Service, d.next.Accepted, d.next.Refused = d.Wish.Service, d.Wish.Mod, nil
 	d.next.Live = Arm{Ref: wish, Definition: d.Wish.Service.Backends[wish.Backend]}
 	d.event("accepted", "first document: %s is live", wish)
+}
+
+const orphaned = "its served key is missing or unreadable although something was served; what replicas serve is kept until `rampart adopt`"
+
+// orphan changes nothing but what cannot wait: a running release may still be taken back.
+func (d *decider) orphan() {
+	d.out.Alarm = orphaned
+	r := d.next.Release
+	if r == nil || !d.Permit {
+		return
+	}
+	if reason, numbers, convicted := d.mustGoBack(r); convicted {
+		d.out.Rollback = &Rollback{Release: r.ID, Reason: reason, Numbers: numbers}
+	}
 }
 
 // problems says why the newest document cannot be accepted.
@@ -128,10 +149,10 @@ func (d *decider) refuse(problems []string) {
 // documentGone handles a service whose document is not there. Only a deletion that was seen, by itself and while no release runs, stops the service.
 func (d *decider) documentGone() {
 	switch {
+	case d.next.Release != nil:
+		d.out.Alarm = "its document was deleted while a release runs: refused; put it again, and delete it when the release has ended"
 	case !d.Wish.Gone:
 		d.out.Alarm = "its document is gone; what was served is kept until the document is put again or `rampart adopt`"
-	case d.next.Release != nil:
-		d.out.Alarm = "its document was deleted while a release runs: refused; put it again, or delete it when the release has ended"
 	default:
 		d.out.Delete = true
 		d.event("stopped", "the document was deleted: no longer served")

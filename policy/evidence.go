@@ -36,11 +36,15 @@ type Rates struct {
 
 // NewEvidence starts from nothing. The analysis must have its defaults.
 func NewEvidence(release string, a Analysis) *Evidence {
+	return &Evidence{Release: release, Errors: judge.NewErrors(settingsOf(a)), Guard: &judge.Guard{}}
+}
+
+func settingsOf(a Analysis) judge.Settings {
 	settings := judge.Settings{Alpha: float64(*a.FalseRollback), Ratio: a.Errors.Ratio, Points: float64(a.Errors.Points)}
 	if a.Limits.Errors != nil {
 		settings.Limit = float64(*a.Limits.Errors)
 	}
-	return &Evidence{Release: release, Errors: judge.NewErrors(settings), Guard: &judge.Guard{}}
+	return settings
 }
 
 // LoadEvidence reads what a leader stored. It fails on anything but the evidence of this release, and then the judge starts anew.
@@ -58,6 +62,7 @@ func LoadEvidence(data []byte, release string, a Analysis) (*Evidence, error) {
 // Take weighs one turn's reading of a running release and returns what it comes to.
 func (e *Evidence) Take(reading Reading, s *Served) Judgement {
 	r := s.Release
+	e.Errors.Judge(settingsOf(s.Service.Analysis))
 	e.recent.add(reading)
 	e.Rates = e.recent.rates()
 	if r.Weight == 0 {

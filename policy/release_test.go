@@ -181,6 +181,8 @@ func (w *world) set(turn *policy.Turn, word string) {
 		turn.Deadman = time.Duration(number) * time.Second
 	case "orphan":
 		turn.Orphan = true
+	case "restore":
+		turn.Restore = true
 	default:
 		w.t.Fatalf("unknown word %q", word)
 	}

@@ -9,7 +9,8 @@ type Turn struct {
 	Revision  int64         // newest etcd revision read: it names what begins now
 	Deadman   time.Duration // the longest of the service's gateways; 0: one of them has none, and its proxies never go back by themselves
 	Served    *Served       // nil: nothing is served
-	Orphan    bool          // nothing is served although permits or history say that something was
+	Orphan    bool          // etcd does not tell what is served, although something is or was, and nobody has adopted that
+	Restore   bool          // that was adopted: what is served has to be written to etcd again
 	Wish      Wish
 	Around    Around // what an accepted document must fit in with
 	Permit    bool   // the running release's permit exists

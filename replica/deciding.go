@@ -145,6 +145,7 @@ func (d *Deciding) end(over chan<- struct{}, why string) {
 	d.log.Info("no longer leads", "replica", d.config.ID, "reason", why)
 	d.metrics.leads(false)
 	d.lead = nil
+	d.serving.forgetNeeds()
 	over <- struct{}{}
 }
 

@@ -17,7 +17,8 @@ type gatewayRead struct {
 	name     string
 	view     gateway
 	others   map[string]policy.Gateway
-	services []string // that name the gateway
+	services []string      // that name the gateway
+	lease    time.Duration // the leader's
 }
 
 // gatewayReads copies what the decisions about all gateways read.
@@ -45,6 +46,7 @@ func (s *Serving) gatewayReads() []gatewayRead {
 func (d *Deciding) decideGateways(ctx context.Context) {
 	var newest int64
 	for _, read := range d.serving.gatewayReads() {
+		read.lease = d.config.LeaderTTL
 		next, event := decideGateway(read)
 		if event == "" {
 			continue
@@ -67,9 +69,14 @@ func (d *Deciding) decideGateways(ctx context.Context) {
 			return
 		}
 	}
+	d.lookAgain(newest)
+}
+
+// lookAgain has the documents that are not accepted decided about again, when the watch has brought a revision.
+func (d *Deciding) lookAgain(revision int64) {
 	for _, name := range d.serving.touchUnaccepted() {
 		t := d.track(name)
-		t.after = max(t.after, newest)
+		t.after = max(t.after, revision)
 	}
 }
 
@@ -87,6 +94,7 @@ func decideGateway(read gatewayRead) (next *servedGateway, event string) {
 		for _, p := range policy.AcceptGateway(parsed, read.others) {
 			problems = append(problems, p.Error())
 		}
+		problems = append(problems, tooShort(parsed, read.lease)...)
 	}
 	if len(problems) == 0 {
 		return &servedGateway{Gateway: parsed, Accepted: v.docMod}, "accepted"
@@ -97,6 +105,16 @@ func decideGateway(read gatewayRead) (next *servedGateway, event string) {
 	}
 	next.Refused = &policy.Refusal{Revision: v.docMod, Problems: problems}
 	return next, "refused: " + strings.Join(problems, "; ")
+}
+
+// tooShort refuses a dead-man's time within which a new leader could not be elected: each change of leader would take running releases back.
+func tooShort(g policy.Gateway, lease time.Duration) []string {
+	least := lease * 3 / 2
+	if g.Deadman == nil || *g.Deadman == 0 || time.Duration(*g.Deadman) >= least {
+		return nil
+	}
+	return []string{fmt.Sprintf("gateways/%s: deadman: %s is below 1.5 times the leader's lease (--leader-ttl %s): expected at least %s, or off",
+		g.Name, policy.Duration(*g.Deadman), policy.Duration(lease), policy.Duration(least))}
 }
 
 // decideGone stops a gateway whose document was deleted by itself, unless a service still names it; its proxies keep what they were served.

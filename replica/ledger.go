@@ -13,20 +13,25 @@ import (
 // ledger is a small file in the data folder that remembers which services this replica served, from which etcd cluster. A restarted replica compares it with
 // etcd before it lets proxies in, so that a wiped or restored etcd cannot empty them.
 type ledger struct {
-	path    string
-	written string // what the file holds, as far as we know
-	open    bool   // it has been compared; from then on it follows the state
+	path     string
+	written  string   // what the file holds, as far as we know
+	open     bool     // it has been compared; from then on it follows the state
+	former   string   // the etcd cluster that the file was about when it was compared
+	clusters []string // other etcd clusters that were adopted: their proxies are served
 }
 
 // ledgerFile is the file's content.
 type ledgerFile struct {
 	Cluster  string   `json:"cluster"`
 	Services []string `json:"services"`
+	Adopted  int64    `json:"adopted,omitempty"`  // mod revision of the newest adopt that this replica saw
+	Clusters []string `json:"clusters,omitempty"` // adopted
 }
 
 func newLedger(folder string) *ledger { return &ledger{path: filepath.Join(folder, "served.json")} }
 
-// missing lists the services that the file knows and the state lacks. Another cluster id makes all of them missing.
+// missing lists the services that the file knows and the state lacks, unless that was adopted while this replica was away. Another cluster id makes all of them
+// missing: an adopt in it may have come with a backup.
 func (l *ledger) missing(s *state, cluster string) ([]string, error) {
 	data, err := os.ReadFile(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -41,6 +46,11 @@ func (l *ledger) missing(s *state, cluster string) ([]string, error) {
 		// A torn ledger must not keep proxies out for ever; what it would have said is lost.
 		l.open = true
 		return nil, fmt.Errorf("read the ledger of served services %s: %w", l.path, err)
+	}
+	l.former, l.clusters = known.Cluster, known.Clusters
+	if known.Cluster == cluster && s.adopted > known.Adopted {
+		l.open = true
+		return nil, nil
 	}
 	var missing []string
 	for _, name := range known.Services {
@@ -64,7 +74,7 @@ func (l *ledger) note(s *state, cluster string) error {
 		}
 	}
 	slices.Sort(names)
-	data, err := json.Marshal(ledgerFile{Cluster: cluster, Services: names})
+	data, err := json.Marshal(ledgerFile{Cluster: cluster, Services: names, Adopted: s.adopted, Clusters: l.clusters})
 	if err != nil || string(data) == l.written {
 		return err
 	}
@@ -78,8 +88,17 @@ func (l *ledger) note(s *state, cluster string) error {
 	return nil
 }
 
-// forget starts the ledger anew: what is gone has been adopted.
-func (l *ledger) forget() {
+// adopt starts the ledger anew: what is gone is gone, and proxies that hold what the etcd cluster before this one, or one of the given ones, published are
+// served. It returns all that are adopted.
+func (l *ledger) adopt(foreign []string, cluster string) []string {
 	l.open = true
 	l.written = ""
+	for _, other := range append(foreign, l.former) {
+		if other != "" && other != cluster && !l.adopted(other) {
+			l.clusters = append(l.clusters, other)
+		}
+	}
+	return l.clusters
 }
+
+func (l *ledger) adopted(cluster string) bool { return slices.Contains(l.clusters, cluster) }

@@ -78,7 +78,11 @@ func (d *Deciding) save(ctx context.Context, save store.Save, now time.Time) boo
 		return d.saved(save.Name, err)
 	}
 	served, _ := save.Value.(*policy.Served)
+	taken := served == nil || t.served == nil || t.served.Accepted != served.Accepted
 	t.after, t.mod, t.served = revision, revision, served
+	if taken {
+		d.lookAgain(revision) // a document that clashed with this one may fit now
+	}
 	t.timed, t.stored = now, now
 	d.serving.await(revision, d.config.Now())
 	d.lead.bridged(served)
@@ -99,12 +103,7 @@ func (d *Deciding) said(save store.Save) {
 
 // alarm says once that someone must act.
 func (d *Deciding) alarm(name, text string) {
-	t := d.track(name)
-	if t.alarm == text {
-		return
-	}
-	t.alarm = text
-	if text != "" {
+	if d.serving.need(name, text) && text != "" {
 		d.log.Error("needs a person", "service", name, "reason", text)
 	}
 }

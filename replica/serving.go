@@ -2,9 +2,7 @@ package replica
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +35,7 @@ type Serving struct {
 	dirty    map[string]bool     // guarded by mu: services changed since the deciding half last looked
 	dirtyGw  bool                // guarded by mu
 	orphans  []string            // guarded by mu: services this data folder knows as served and etcd no longer has
+	needs    map[string]string   // guarded by mu: what the deciding half wants a person for, by service
 	opened   bool                // guarded by mu
 	awaited  map[int64]time.Time // guarded by mu: revisions that this replica saved and the watch has yet to bring, and when they were saved
 }
@@ -58,7 +57,7 @@ func NewServing(c ServingConfig, m *metrics) *Serving {
 	return &Serving{
 		id: c.ID, store: c.Store, latch: c.Latch, xds: c.Xds, collector: c.Collector, ledger: newLedger(c.Folder), metrics: m, now: c.Now, log: c.Log,
 		wake: make(chan struct{}, 1), unlatched: make(chan struct{}, 1), seen: make(chan struct{}),
-		state: newState(), renderer: envoy.NewRenderer(), dirty: map[string]bool{}, awaited: map[int64]time.Time{},
+		state: newState(), renderer: envoy.NewRenderer(), dirty: map[string]bool{}, needs: map[string]string{}, awaited: map[int64]time.Time{},
 	}
 }
 
@@ -176,6 +175,9 @@ func (s *Serving) open() {
 		return
 	}
 	missing, err := s.ledger.missing(s.state, s.store.ClusterID())
+	for _, cluster := range s.ledger.clusters {
+		s.xds.Adopt(cluster)
+	}
 	if err != nil {
 		s.log.Error("what was served before cannot be compared with etcd", "err", err)
 	}
@@ -196,13 +198,19 @@ func (s *Serving) adopt(t touched) {
 	for name := range s.state.services {
 		s.dirty[name] = true
 	}
-	s.ledger.forget()
+	for _, cluster := range s.ledger.adopt(s.xds.Foreign(), s.store.ClusterID()) {
+		s.xds.Adopt(cluster)
+	}
 	s.orphans = nil
 	s.log.Info("adopted: what is gone from etcd is no longer served", "rev", s.state.revision)
 }
 
 // Rollback takes a release back at once, from memory: latch, then push. Writing it to etcd is Sweep's task, which goes on until it sticks.
 func (s *Serving) Rollback(service string, r policy.Rollback) {
+	if s.latch.Holds(service, r.Release) {
+		poke(s.unlatched)
+		return
+	}
 	entry := store.LatchEntry{Service: service, Release: r.Release, At: s.now(), Reason: r.Reason}
 	if err := s.latch.Add(entry); err != nil {
 		s.log.Error("the rollback holds in memory only", "service", service, "release", r.Release, "err", err)
@@ -334,24 +342,10 @@ func (s *Serving) steadySince(name string) map[string]time.Time {
 	return since
 }
 
-// alarms says what someone must look at, sorted.
-func (s *Serving) alarms() []string {
+func (s *Serving) adoptedAt() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var alarms []string
-	for name, v := range s.state.services {
-		if v.alarm != "" {
-			alarms = append(alarms, fmt.Sprintf("%s: %s", name, v.alarm))
-		}
-	}
-	for _, name := range s.orphans {
-		alarms = append(alarms, name+": served before, and no longer in etcd; proxies keep what they have until `rampart adopt`")
-	}
-	for _, stray := range s.state.strays {
-		alarms = append(alarms, stray)
-	}
-	slices.Sort(alarms)
-	return alarms
+	return s.state.adopted
 }
 
 func poke(signal chan struct{}) {

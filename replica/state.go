@@ -34,6 +34,7 @@ type service struct {
 	order     *policy.Order
 	orderMod  int64
 	alarm     string // why what is served is kept although its keys are gone
+	restore   bool   // that was adopted, and its document is there: what is served is to be written again
 }
 
 // gateway is a gateway's document and its served copy.
@@ -94,21 +95,24 @@ func (s *state) gateway(name string) *gateway {
 // apply takes one batch of the watch and says what it touched.
 func (s *state) apply(b store.Batch) touched {
 	t := touched{services: map[string]bool{}, gateways: map[string]bool{}}
+	first := s.revision == 0
 	s.revision = b.Revision
-	deletions := countDeletions(b)
+	alone := deliberate(b)
 	for _, c := range b.Changes {
 		switch c.Kind {
 		case store.ServiceDoc, store.ServedService, store.Permit, store.Pause, store.Order:
 			t.services[c.Name] = true
-			s.service(c.Name).apply(c, alone(b, deletions[c.Kind]))
+			s.service(c.Name).apply(c, alone)
 		case store.GatewayDoc, store.ServedGateway:
 			t.gateways[c.Name] = true
-			s.gateway(c.Name).apply(c, alone(b, deletions[c.Kind]))
+			s.gateway(c.Name).apply(c, alone)
 		case store.Beat:
-			t.beaten = t.beaten || s.takeBeat(c)
+			// What a listing finds may be as old as the key: it proves nothing.
+			t.beaten = s.takeBeat(c) && !b.Relisted || t.beaten
 		case store.Adopt:
+			// One that the first listing finds was for those who were there, or for the ledger to tell.
+			t.adopted = !c.Deleted && !first && c.Mod > s.adopted
 			s.adopted = c.Mod
-			t.adopted = !c.Deleted
 		case store.Stray:
 			s.takeStray(c)
 		}
@@ -116,19 +120,21 @@ func (s *state) apply(b store.Batch) touched {
 	return t
 }
 
-func countDeletions(b store.Batch) map[store.Kind]int {
-	count := map[store.Kind]int{}
+// deliberate reports whether a deletion in this batch is one operator's deliberate act: one document, and nothing served, in a revision that was seen live.
+// Several at once, or keys that are merely missing after a relist, look like an accident.
+func deliberate(b store.Batch) bool {
+	documents, served := 0, 0
 	for _, c := range b.Changes {
-		if c.Deleted {
-			count[c.Kind]++
+		switch {
+		case !c.Deleted:
+		case c.Kind == store.ServiceDoc || c.Kind == store.GatewayDoc:
+			documents++
+		case c.Kind == store.ServedService || c.Kind == store.ServedGateway:
+			served++
 		}
 	}
-	return count
+	return !b.Relisted && documents == 1 && served == 0
 }
-
-// alone reports whether a deletion is one operator's deliberate act: the only one of its kind in a revision that was seen live. Several at once, or keys
-// that are merely missing after a relist, look like an accident.
-func alone(b store.Batch, deletions int) bool { return !b.Relisted && deletions == 1 }
 
 func (s *state) takeBeat(c store.Change) bool {
 	var record store.BeatRecord
@@ -174,6 +180,8 @@ func (v *service) apply(c store.Change, alone bool) {
 
 func (v *service) applyDoc(c store.Change, alone bool) {
 	if c.Deleted {
+		// In mid-release it is refused for good: it must not stop the service by itself when the release has ended.
+		alone = alone && !v.releasing()
 		v.doc, v.docMod, v.docGone = nil, 0, alone
 		v.wish = policy.Wish{Gone: alone}
 		return
@@ -214,15 +222,17 @@ func (v *service) applyServed(c store.Change) {
 		v.servedMod = c.Mod
 		return
 	}
-	v.served, v.servedMod, v.alarm = &served, c.Mod, ""
+	v.served, v.servedMod, v.alarm, v.restore = &served, c.Mod, "", false
 }
 
 // unreadable reports whether something is served that this replica cannot read, and has never read.
 func (v *service) unreadable() bool { return v.servedMod > 0 && v.served == nil }
 
+func (v *service) releasing() bool { return v.served.Serves() && v.served.Release != nil }
+
 // permitted reports whether the running release's permit exists.
 func (v *service) permitted() bool {
-	return v.served.Serves() && v.served.Release != nil && v.permits[v.served.Release.ID] > 0
+	return v.releasing() && v.permits[v.served.Release.ID] > 0
 }
 
 // readOrder reads "promote" or "promote green-1204". A word that is no order gives an order that is dropped with its name in the history.
@@ -258,17 +268,21 @@ func (g *gateway) apply(c store.Change, alone bool) {
 	g.servedMod = c.Mod
 }
 
-// adopt accepts what is gone as gone and returns the services that end by it.
+// adopt accepts what is gone as gone and returns the services that end by it. A service whose document is there goes on as it is served.
 func (s *state) adopt() []string {
 	var gone []string
 	for name, v := range s.services {
-		if v.servedMod == 0 && v.served != nil {
-			v.served, v.alarm = nil, ""
-			gone = append(gone, name)
-		}
 		if v.docMod == 0 {
 			v.docGone = true
 			v.wish = policy.Wish{Gone: true}
+		}
+		if v.servedMod > 0 || v.served == nil {
+			continue
+		}
+		v.alarm = ""
+		if v.restore = v.docMod > 0; !v.restore {
+			v.served = nil
+			gone = append(gone, name)
 		}
 	}
 	slices.Sort(gone)
@@ -305,7 +319,7 @@ func (s *state) around(name string) policy.Around {
 func (s *state) running() []string {
 	var names []string
 	for name, v := range s.services {
-		if v.served.Serves() && v.served.Release != nil {
+		if v.releasing() {
 			names = append(names, name)
 		}
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/rampart-proxy/rampart/policy"
@@ -38,8 +39,87 @@ func TestVanishedServedKeyKeepsWhatIsServed(t *testing.T) {
 	if v := s.services["shop"]; !v.served.Serves() || v.alarm == "" {
 		t.Fatalf("served %v, alarm %q; want it kept with an alarm", v.served.Serves(), v.alarm)
 	}
+	if ended := s.adopt(); len(ended) > 0 || !s.services["shop"].served.Serves() || !s.services["shop"].restore {
+		t.Fatalf("adopt ended %v although the document is there; want it to be written again", ended)
+	}
+	s.apply(store.Batch{Revision: 8, Changes: []store.Change{put(store.ServedService, "shop", servedShop(t, nil), 8)}})
+	if s.services["shop"].restore {
+		t.Error("it was written, and is to be written again")
+	}
+	s.apply(store.Batch{Revision: 9, Changes: []store.Change{gone(store.ServiceDoc, "shop", 9), gone(store.ServedService, "shop", 9)}})
 	if ended := s.adopt(); len(ended) != 1 || s.services["shop"].served.Serves() {
 		t.Fatalf("adopt ended %v; want shop", ended)
+	}
+}
+
+// DESIGN §9: the deletion of a service is refused while a release runs, and does not come true by itself when it has ended.
+func TestADocumentDeletedInMidReleaseIsNotDeletedWhenItEnds(t *testing.T) {
+	s := newState()
+	s.apply(store.Batch{Revision: 6, Relisted: true, Changes: []store.Change{
+		put(store.ServiceDoc, "shop", []byte(shopDocument), 5), put(store.ServedService, "shop", servedShop(t, &policy.Release{ID: "green-6"}), 6),
+	}})
+	s.apply(store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7)}})
+	s.apply(store.Batch{Revision: 8, Changes: []store.Change{put(store.ServedService, "shop", servedShop(t, nil), 8)}})
+	if s.services["shop"].wish.Gone {
+		t.Error("the release has ended, and the service would be stopped")
+	}
+}
+
+// A listing holds the beat and the adopt of long ago.
+func TestAListingProvesNothingAndAdoptsNothing(t *testing.T) {
+	beat := []byte(`{"at":1,"leader":"a"}`)
+	s := newState()
+	if got := s.apply(store.Batch{Revision: 9, Relisted: true, Changes: []store.Change{put(store.Beat, "", beat, 5), put(store.Adopt, "", []byte("x"), 6)}}); got.beaten || got.adopted {
+		t.Errorf("the first listing: %+v", got)
+	}
+	if got := s.apply(store.Batch{Revision: 10, Changes: []store.Change{put(store.Beat, "", beat, 10)}}); !got.beaten {
+		t.Error("a beat that was seen live proves nothing")
+	}
+	if got := s.apply(store.Batch{Revision: 12, Relisted: true, Changes: []store.Change{put(store.Beat, "", beat, 11), put(store.Adopt, "", []byte("x"), 6)}}); got.beaten || got.adopted {
+		t.Errorf("a later listing: %+v", got)
+	}
+	if got := s.apply(store.Batch{Revision: 13, Changes: []store.Change{put(store.Adopt, "", []byte("y"), 13)}}); !got.adopted {
+		t.Error("an adopt that was seen live is not obeyed")
+	}
+}
+
+func TestTheLedgerTellsWhatEtcdLacks(t *testing.T) {
+	folder := t.TempDir()
+	full := newState()
+	full.apply(store.Batch{Revision: 6, Relisted: true, Changes: []store.Change{put(store.ServedService, "shop", servedShop(t, nil), 6), put(store.Adopt, "", []byte("x"), 5)}})
+	open := func() *ledger { return newLedger(folder) }
+	l := open()
+	if missing, err := l.missing(full, "c1"); err != nil || len(missing) > 0 {
+		t.Fatalf("a new folder misses %q, %v", missing, err)
+	}
+	if err := l.note(full, "c1"); err != nil {
+		t.Fatal(err)
+	}
+	empty := newState()
+	empty.apply(store.Batch{Revision: 9, Relisted: true, Changes: []store.Change{put(store.Adopt, "", []byte("x"), 5)}})
+	for cluster, s := range map[string]*state{"c1": empty, "c2": full} {
+		if missing, err := open().missing(s, cluster); err != nil || len(missing) != 1 {
+			t.Errorf("in cluster %s shop is not missed: %q, %v", cluster, missing, err)
+		}
+	}
+	away := newState()
+	away.apply(store.Batch{Revision: 9, Relisted: true, Changes: []store.Change{put(store.Adopt, "", []byte("x"), 8)}})
+	if missing, err := open().missing(away, "c1"); err != nil || len(missing) > 0 {
+		t.Errorf("adopted while this replica was away: it misses %q, %v", missing, err)
+	}
+	l = open()
+	if _, err := l.missing(full, "c2"); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.adopt([]string{"c2", "c3"}, "c2"); !slices.Equal(got, []string{"c3", "c1"}) {
+		t.Errorf("adopted %q", got)
+	}
+	if err := l.note(full, "c2"); err != nil {
+		t.Fatal(err)
+	}
+	l = open()
+	if missing, err := l.missing(full, "c2"); err != nil || len(missing) > 0 || !l.adopted("c1") {
+		t.Errorf("after a restart it misses %q, %v, and has adopted %q", missing, err, l.clusters)
 	}
 }
 
@@ -60,6 +140,8 @@ func TestOnlyALoneDeletionStopsAService(t *testing.T) {
 		"two at once":   {store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7), gone(store.ServiceDoc, "cart", 7)}}, false},
 		"after relist":  {store.Batch{Revision: 7, Relisted: true, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7)}}, false},
 		"whole prefix":  {store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7), gone(store.ServiceDoc, "cart", 7), gone(store.ServedService, "shop", 7)}}, false},
+		"one, wholly":   {store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7), gone(store.ServedService, "shop", 7)}}, false},
+		"with gateway":  {store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7), gone(store.GatewayDoc, "edge", 7)}}, false},
 		"other deleted": {store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "cart", 7)}}, false},
 	} {
 		s := begin()

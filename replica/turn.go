@@ -18,7 +18,6 @@ type track struct {
 	after     int64     // nothing is decided before the watch has delivered this revision
 	stored    time.Time // when evidence was last stored
 	timed     time.Time // when times were last saved
-	alarm     string    // what a person must look at
 	history   bool      // it is known that the service has none
 	cause     string    // why the release was taken back, if this replica knows
 }
@@ -147,7 +146,7 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 		d.serving.Rollback(name, *decision.Rollback)
 		return true
 	}
-	if decision.Save || decision.Delete || decision.DropOrder || t.timesDue(decision.Served, in.now) {
+	if decision.Save || decision.Delete || decision.DropOrder || !turn.Orphan && t.timesDue(decision.Served, in.now) {
 		return d.save(ctx, d.saveOf(name, v, turn, decision), in.now)
 	}
 	t.served, t.mod = decision.Served, v.servedMod
@@ -187,7 +186,7 @@ func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 	t := d.track(name)
 	turn := policy.Turn{
 		Now: in.now, Elapsed: in.elapsed, Served: t.present(v), Wish: v.wish, Permit: v.permitted(), Paused: v.paused, Order: v.order,
-		Orphan: v.unreadable() || v.servedMod == 0 && (v.served != nil || len(v.permits) > 0 || d.hadHistory(name, v)),
+		Orphan: d.orphan(name, v), Restore: v.restore,
 	}
 	d.serving.mu.Lock()
 	turn.Revision = d.serving.state.revision
@@ -208,8 +207,27 @@ func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 	return turn
 }
 
-// hadHistory asks once whether a service that serves nothing ever served something.
-func (d *Deciding) hadHistory(name string, v service) bool {
+// orphan reports whether something is or was served of which etcd no longer tells, and nobody has adopted that.
+func (d *Deciding) orphan(name string, v service) bool {
+	switch adopted := d.serving.adoptedAt(); {
+	case v.unreadable():
+		return true
+	case v.servedMod > 0 || v.restore:
+		return false
+	case v.served != nil:
+		return true
+	default:
+		for _, mod := range v.permits {
+			if mod > adopted {
+				return true
+			}
+		}
+		return d.hadHistory(name, v, adopted)
+	}
+}
+
+// hadHistory asks once whether a service that serves nothing served something since the last adopt.
+func (d *Deciding) hadHistory(name string, v service, adopted int64) bool {
 	t := d.track(name)
 	if t.history || v.docMod == 0 {
 		return false
@@ -217,7 +235,7 @@ func (d *Deciding) hadHistory(name string, v service) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	lines, err := d.store.History(ctx, name, 1)
-	if err != nil || (len(lines) > 0 && lines[0].Event != "stopped") {
+	if err != nil || (len(lines) > 0 && lines[0].Event != "stopped" && lines[0].Revision > adopted) {
 		return true
 	}
 	t.history = true

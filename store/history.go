@@ -17,13 +17,14 @@ const (
 
 // Line is one decision in a service's history, with its numbers.
 type Line struct {
-	Time    time.Time          `json:"time"`
-	Release string             `json:"release,omitempty"`
-	Event   string             `json:"event"`
-	Text    string             `json:"text"`
-	Phase   string             `json:"phase,omitempty"`
-	Weight  int                `json:"weight,omitempty"` // the candidate's, in hundredths of a percent
-	Numbers map[string]float64 `json:"numbers,omitempty"`
+	Revision int64              `json:"revision,omitempty"` // of etcd at which it was written; set by History
+	Time     time.Time          `json:"time"`
+	Release  string             `json:"release,omitempty"`
+	Event    string             `json:"event"`
+	Text     string             `json:"text"`
+	Phase    string             `json:"phase,omitempty"`
+	Weight   int                `json:"weight,omitempty"` // the candidate's, in hundredths of a percent
+	Numbers  map[string]float64 `json:"numbers,omitempty"`
 }
 
 // History returns the last lines of a service's history, oldest first. A line that cannot be read says so in its text.
@@ -41,6 +42,7 @@ func (s *Store) History(ctx context.Context, service string, last int) ([]Line, 
 		if err := json.Unmarshal(kv.Value, &lines[i]); err != nil {
 			lines[i] = Line{Event: "unreadable", Text: fmt.Sprintf("%s: %v", kv.Key, err)}
 		}
+		lines[i].Revision = kv.ModRevision
 	}
 	slices.Reverse(lines)
 	return lines, nil

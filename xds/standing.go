@@ -148,6 +148,13 @@ func (s *session) proxy() Proxy {
 	return p
 }
 
+// Foreign lists the other etcd clusters whose versions the connected proxies brought along, sorted.
+func (s *Server) Foreign() []string {
+	found := map[string]struct{}{}
+	s.each(func(one *session) { maps.Copy(found, one.foreign) })
+	return slices.Sorted(maps.Keys(found))
+}
+
 func (s *Server) duplicate(n *node) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
