@@ -295,6 +295,18 @@ func (r *Renderer) Settled(service string) int64 {
 	return at
 }
 
+// Moved is the revision at which anything that proxies get of a service last changed. 0: unknown service.
+func (r *Renderer) Moved(service string) int64 {
+	at := r.Settled(service)
+	if n := r.services[service]; n != nil {
+		for _, p := range n.routes {
+			at = max(at, p.at)
+		}
+		at = max(at, n.overlay.at)
+	}
+	return at
+}
+
 func (r *Renderer) requirements(service string, of func(*rendered, *fleet, int) []xds.Requirement) map[string][]xds.Requirement {
 	want := map[string][]xds.Requirement{}
 	n := r.services[service]

@@ -18,6 +18,9 @@ func (s *Serving) alarms() []string {
 	for _, name := range s.orphans {
 		alarms = append(alarms, name+": served before, and no longer in etcd; proxies keep what they have until `rampart adopt`")
 	}
+	for _, name := range s.state.unwritten() {
+		alarms = append(alarms, fmt.Sprintf("gateway %s: its document is gone; it is kept until the document is put again or `rampart adopt`", name))
+	}
 	for name, text := range s.needs {
 		alarms = append(alarms, fmt.Sprintf("%s: %s", name, text))
 	}

@@ -54,7 +54,8 @@ type lead struct {
 	gaps    map[string]bool // releases whose overlays may have expired before this term
 	beaten  time.Time
 	quiet   time.Time // since when only other replicas have this fleet's reports; zero: not
-	drained bool      // resign
+	stalled time.Time // etcd did not answer in time: it is not asked before, so that judging goes on
+	over    string    // why to resign; empty: not yet
 }
 
 // NewDeciding makes a deciding half that follows until it is elected.
@@ -80,15 +81,16 @@ func (d *Deciding) Run(ctx context.Context) error {
 		case proof := <-elected:
 			d.begin(ctx, proof)
 		case <-d.lostLead():
+			d.resign()
 			d.end(over, "the lease may be lost")
 		case <-d.serving.wake:
 			d.turn(ctx, false)
 		case <-tick.C:
 			d.turn(ctx, true)
 		}
-		if d.lead != nil && d.lead.drained {
+		if d.lead != nil && d.lead.over != "" {
 			d.resign()
-			d.end(over, "another replica has the reports")
+			d.end(over, d.lead.over)
 		}
 	}
 }
@@ -203,6 +205,13 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 	if d.lead == nil {
 		return
 	}
+	for _, name := range work.running {
+		d.convict(name)
+	}
+	if now.Before(d.lead.stalled) {
+		d.serving.putBack(work)
+		return
+	}
 	if work.gateways {
 		d.decideGateways(ctx)
 	}
@@ -219,11 +228,12 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 
 // beat proves to every replica that etcd and this leader live.
 func (d *Deciding) beat(ctx context.Context, now time.Time) {
-	short, cancel := context.WithTimeout(ctx, time.Second)
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	record := store.BeatRecord{At: now.UnixMilli(), Leader: d.config.ID}
 	if err := d.store.Beat(short, d.lead.proof, record); err != nil {
 		d.log.Warn("no heartbeat: overlays will expire if this goes on", "err", err)
+		d.lead.stall(d.config.Now(), err)
 		return
 	}
 	d.lead.beaten = now
@@ -261,7 +271,7 @@ func (d *Deciding) yieldIfBlind(now time.Time, w work) {
 	case d.lead.quiet.IsZero():
 		d.lead.quiet = now
 	case now.Sub(d.lead.quiet) >= blindFor:
-		d.lead.drained = true
+		d.lead.over = "another replica has the reports"
 	}
 }
 
@@ -304,13 +314,23 @@ func (d *Deciding) saved(name string, err error) bool {
 	case err == nil:
 		return true
 	case errors.Is(err, store.ErrNotLeader):
-		d.log.Warn("fenced: another replica leads", "service", name)
-		d.lead.drained = true
+		d.lead.over = "fenced: another replica leads"
 		return false
 	case errors.Is(err, store.ErrStale):
 		// Something it was decided on has changed; the watch brings it, and the next turn decides anew.
 		return true
 	}
 	d.log.Warn("a decision could not be saved; it is made again", "service", name, "err", err)
+	d.lead.stall(d.config.Now(), err)
 	return true
+}
+
+// patience is how long the deciding half waits for etcd, and how long it then leaves it alone: it has to judge every turn.
+const patience = time.Second
+
+// stall notes that etcd did not answer in time.
+func (l *lead) stall(now time.Time, err error) {
+	if errors.Is(err, context.DeadlineExceeded) {
+		l.stalled = now.Add(patience)
+	}
 }

@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -99,25 +101,57 @@ func running(t *testing.T, serving *Serving) {
 	}})
 }
 
-func TestAConvictionDoesNotWaitForTheWatch(t *testing.T) {
+func TestAConvictionWaitsForNothing(t *testing.T) {
 	serving, d := halves(t)
 	running(t, serving)
 	v, _ := serving.view("shop")
 	tr := d.track("shop")
-	tr.after, tr.served = 99, v.served // it saved at 99, and the watch stands at 7
+	tr.after, tr.served, tr.mod = 99, v.served, v.servedMod // it saved at 99, and the watch stands at 7
 	tr.evidence = &policy.Evidence{Release: "green-6"}
 	tr.judgement = policy.Judgement{Verdict: policy.Unhealthy, Reason: "errors: green 48 %"}
-	d.decide(t.Context(), "shop", turnInput{now: time.Now()})
+	d.convict("shop")
 	if serving.latch.Holds("shop", "green-7") {
 		t.Fatal("taken back by the evidence of another release")
 	}
 	tr.evidence.Release = "green-7"
-	d.decide(t.Context(), "shop", turnInput{now: time.Now()})
+	d.convict("shop")
 	if !serving.latch.Holds("shop", "green-7") {
 		t.Error("not taken back")
 	}
-	if work := serving.work(); !work.dirty["shop"] {
-		t.Error("not looked at again when the watch has come")
+}
+
+func TestAnEtcdThatDoesNotAnswerIsLeftAloneForATurn(t *testing.T) {
+	serving, d := halves(t)
+	running(t, serving)
+	now := time.Now()
+	d.lead = &lead{}
+	d.lead.stall(now, fmt.Errorf("save: %w", context.DeadlineExceeded))
+	serving.touchAll()
+	d.turn(t.Context(), false)
+	if work := serving.work(); !work.dirty["shop"] || !work.gateways {
+		t.Errorf("what the turn did not get to is lost: %+v", work)
+	}
+	d.lead.stall(now, errors.New("another error"))
+	if d.lead.stalled.After(now.Add(patience)) {
+		t.Error("an answer counts as none")
+	}
+}
+
+// Times are saved every few seconds and move the served key, but nothing that proxies get.
+func TestAnotherReplicasWordIsAboutWhatProxiesGet(t *testing.T) {
+	serving, d := halves(t)
+	running(t, serving)
+	serving.follow(store.Batch{Revision: 50, Changes: []store.Change{
+		{Kind: store.ServedService, Name: "shop", Value: servedShop(t, &policy.Release{ID: "green-7", Phase: policy.Soaking, Weight: 2500, Age: time.Second}), Mod: 50},
+	}})
+	v, _ := serving.view("shop")
+	for applied, want := range map[int64]int{6: 0, 7: 2, 49: 2, 50: 2} {
+		d.reports = map[string]store.Report{"b": {ID: "b", Applied: applied, Releases: map[string]store.ReleaseReport{
+			"shop": {Release: "green-7", Fleet: policy.Fleet{Connected: 2, Confirmed: 2}},
+		}}}
+		if fleet := d.mergedFleet("shop", v, time.Now()); fleet.Connected != 2 || fleet.Confirmed != want {
+			t.Errorf("published up to %d: %+v, want %d confirmed", applied, fleet, want)
+		}
 	}
 }
 

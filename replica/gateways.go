@@ -56,7 +56,7 @@ func (d *Deciding) decideGateways(ctx context.Context) {
 		if next != nil {
 			save.Value = next
 		}
-		short, cancel := context.WithTimeout(ctx, 3*time.Second)
+		short, cancel := context.WithTimeout(ctx, patience)
 		revision, err := d.store.Save(short, d.lead.proof, save)
 		cancel()
 		if err == nil {
@@ -120,11 +120,19 @@ func tooShort(g policy.Gateway, lease time.Duration) []string {
 // decideGone stops a gateway whose document was deleted by itself, unless a service still names it; its proxies keep what they were served.
 func decideGone(read gatewayRead) (next *servedGateway, event string) {
 	v := read.view
-	if v.servedMod == 0 || !v.docGone {
+	if v.servedMod == 0 || !v.docGone || v.served == nil || v.served.Gone {
 		return nil, ""
 	}
-	if len(read.services) == 0 {
-		return nil, "stopped: its document was deleted"
+	const deleted = "stopped: its document was deleted"
+	switch {
+	case len(read.services) > 0:
+		// refused below
+	case read.name == policy.DefaultGateway || !v.served.serves():
+		return nil, deleted
+	default:
+		gone := *v.served
+		gone.Gone, gone.Refused = true, nil
+		return &gone, deleted
 	}
 	problem := fmt.Sprintf("gateways/%s: deleted while services name it (%s): it is kept", read.name, strings.Join(read.services, ", "))
 	if v.served.Refused != nil && slices.Equal(v.served.Refused.Problems, []string{problem}) {

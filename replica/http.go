@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
 )
 
@@ -24,6 +25,7 @@ type ProxyView struct {
 	Pending    int       `json:"pending"` // responses it has not answered
 	Duplicate  bool      `json:"duplicate,omitempty"`
 	Frozen     string    `json:"frozen,omitempty"`
+	Dated      string    `json:"dated,omitempty"` // what its version lacks
 	Rejections []string  `json:"rejections,omitempty"`
 }
 
@@ -86,7 +88,7 @@ func (s *Serving) proxies() []ProxyView {
 		g, known := gateways[name]
 		view := ProxyView{
 			Proxy: p.Node, Gateway: name, Version: p.Version, Connected: p.Connected, LastSeen: p.LastSeen, Deadman: "no",
-			Known: known, Pending: p.Pending, Duplicate: p.Duplicate, Frozen: p.Frozen,
+			Known: known, Pending: p.Pending, Duplicate: p.Duplicate, Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
 		}
 		if known && layered {
 			view.Deadman = deadmanText(g)

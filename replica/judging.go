@@ -21,16 +21,17 @@ func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
 	for _, name := range w.running {
 		reading := readings[name]
 		reading.Interval = elapsed
-		reading.Missing = d.serving.missing(name, now)
+		reading.Missing = d.missing(name, now)
 		d.weigh(name, reading)
 	}
 	d.forget(w)
 }
 
-// missing counts the proxies that are connected and have not reported lately.
-func (s *Serving) missing(name string, now time.Time) int {
-	reporting := s.collector.Reporting(name, now)
-	return max(0, s.fleet(name).Connected-len(reporting))
+// missing counts the proxies that are connected, here or to another replica, and have not reported here lately.
+func (d *Deciding) missing(name string, now time.Time) int {
+	v, _ := d.serving.view(name)
+	reporting := d.serving.collector.Reporting(name, now)
+	return max(0, d.mergedFleet(name, v, now).Connected-len(reporting))
 }
 
 // weigh judges one service's reading.
@@ -57,7 +58,7 @@ func (d *Deciding) loadEvidence(name string, served *policy.Served) *policy.Evid
 	if d.lead == nil {
 		return fresh
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	data, err := d.store.Evidence(ctx, name)
 	if err != nil || len(data) == 0 {
@@ -77,6 +78,7 @@ func (d *Deciding) forget(w work) {
 		if !slices.Contains(w.running, name) {
 			t.evidence = nil
 			t.judgement = policy.Judgement{}
+			d.metrics.unjudged(name)
 		}
 	}
 }
@@ -86,10 +88,11 @@ func (d *Deciding) storeEvidence(ctx context.Context, name string, t *track, now
 	if t.evidence == nil || now.Sub(t.stored) < evidenceEvery {
 		return
 	}
-	short, cancel := context.WithTimeout(ctx, time.Second)
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := d.store.SaveEvidence(short, d.lead.proof, name, encode(t.evidence)); err != nil {
 		d.log.Warn("the judge's state could not be stored", "service", name, "err", err)
+		d.lead.stall(d.config.Now(), err)
 	}
 	t.stored = now
 }

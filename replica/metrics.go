@@ -117,6 +117,9 @@ func cause(reason string) string {
 	return "operator"
 }
 
+// unjudged takes a release that has ended out of the gauges.
+func (m *metrics) unjudged(service string) { m.evidence.DeleteLabelValues(service) }
+
 func (m *metrics) judged(service string, j policy.Judgement) {
 	m.evidence.WithLabelValues(service).Set(j.Numbers["log"])
 }

@@ -43,6 +43,7 @@ type Replica struct {
 	xds       *xds.Server
 	grpc      *grpc.Server
 	http      *http.Server
+	metrics   *metrics
 }
 
 // New puts a replica together. It fails when the data folder's latch cannot be read: a rollback might be forgotten.
@@ -54,9 +55,9 @@ func New(c Config) (*Replica, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := newMetrics(registry)
-	r := &Replica{config: c}
+	r := &Replica{config: c, metrics: m}
 	r.xds = xds.New(xds.Config{
-		Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: m.xdsEvent,
+		Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
@@ -73,6 +74,14 @@ func New(c Config) (*Replica, error) {
 	collector.Register(r.grpc)
 	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	return r, nil
+}
+
+// xdsEvent counts what happens on streams, and names proxies that lack something.
+func (r *Replica) xdsEvent(e xds.Event) {
+	r.metrics.xdsEvent(e)
+	if lacks := envoy.Dated(e.Version); lacks != "" {
+		r.config.Log.Warn("an old proxy has connected", "proxy", e.Node, "version", e.Version, "reason", lacks)
+	}
 }
 
 // Run works until ctx ends, then resigns and lets go of proxies, who keep what they have. Any part that fails ends it with a clear error.

@@ -57,7 +57,7 @@ func (r Reporting) report(now time.Time) store.Report {
 	running := s.state.running()
 	releases := map[string]store.ReleaseReport{}
 	for _, name := range running {
-		releases[name] = store.ReleaseReport{Release: s.state.services[name].served.Release.ID}
+		releases[name] = store.ReleaseReport{Release: s.state.services[name].served.Release.ID, Moved: s.renderer.Moved(name)}
 	}
 	report := store.Report{ID: r.ID, HTTP: r.HTTP, Applied: s.state.revision, At: now.UnixMilli(), Releases: releases}
 	s.mu.Unlock()

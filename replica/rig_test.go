@@ -85,6 +85,12 @@ func (r *rig) model(version string) *testenv.Model {
 // startReplica runs a replica in this process until the returned function stops it, which t does at the end, too.
 func (r *rig) startReplica(id string) (stop func()) {
 	r.t.Helper()
+	return r.startReplicaAt(id, "127.0.0.1:0")
+}
+
+// startReplicaAt is startReplica where Envoys know it from before.
+func (r *rig) startReplicaAt(id, address string) (stop func()) {
+	r.t.Helper()
 	ctx, cancel := context.WithCancel(r.ctx)
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	if testing.Verbose() {
@@ -95,7 +101,7 @@ func (r *rig) startReplica(id string) (stop func()) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		r.t.Fatal(err)
 	}
-	xdsListener := must[net.Listener](r.t)(net.Listen("tcp", "127.0.0.1:0"))
+	xdsListener := must[net.Listener](r.t)(net.Listen("tcp", address))
 	httpListener := must[net.Listener](r.t)(net.Listen("tcp", "127.0.0.1:0"))
 	one := must[*replica.Replica](r.t)(replica.New(replica.Config{
 		ID: id, Folder: folder, Store: s, Xds: xdsListener, HTTP: httpListener, LeaderTTL: 3 * time.Second, Now: time.Now, Log: log,
@@ -221,7 +227,7 @@ func (r *rig) untilAnswers(version string) {
 	})
 }
 
-var volatile = regexp.MustCompile(`(?m)^\s*"last_updated":.*$`)
+var volatile = regexp.MustCompile(`(?m)^\s*"(last_updated|health_status)":.*$`)
 
 // config is what an Envoy says it is configured with, without times.
 func (r *rig) config(e *testenv.Envoy) string {

@@ -69,7 +69,7 @@ func (t *track) timesDue(served *policy.Served, now time.Time) bool {
 
 // save commits a decision and remembers that the watch must bring it before the next. It reports whether this term may go on.
 func (d *Deciding) save(ctx context.Context, save store.Save, now time.Time) bool {
-	short, cancel := context.WithTimeout(ctx, 3*time.Second)
+	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	t := d.track(save.Name)
 	revision, err := d.store.Save(short, d.lead.proof, save)

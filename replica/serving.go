@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,6 +90,9 @@ func (s *Serving) follow(b store.Batch) {
 		s.dirty[name] = true
 	}
 	s.publish()
+	if len(t.services)+len(t.gateways) > 0 || t.adopted || b.Relisted {
+		s.note()
+	}
 	s.open()
 	s.see()
 	s.metrics.followed(b.Revision)
@@ -115,15 +119,20 @@ func (s *Serving) latched(name string, served *policy.Served) bool {
 
 func (s *Serving) renderGateway(name string) {
 	g := s.state.gateway(name)
-	if g.served.serves() {
+	switch {
+	case g.served.serves():
 		served := g.served.Gateway
 		s.renderer.SetGateway(name, &served, s.state.revision)
+	case name == policy.DefaultGateway:
+		s.renderer.SetGateway(name, nil, s.state.revision)
 	}
 }
 
-// publish pushes what changed since the last call and tells the collector which services to ask reports for. The caller holds mu.
-func (s *Serving) publish() {
-	s.xds.Publish(s.state.revision, s.renderer.Flush(s.state.revision))
+// publish pushes what changed since the last call. The caller holds mu.
+func (s *Serving) publish() { s.xds.Publish(s.state.revision, s.renderer.Flush(s.state.revision)) }
+
+// note tells the collector which services to ask reports for, and the ledger which are served. The caller holds mu.
+func (s *Serving) note() {
 	s.collector.Want(s.wanted())
 	if err := s.ledger.note(s.state, s.store.ClusterID()); err != nil {
 		s.log.Warn("a wiped etcd might not be noticed after a restart", "err", err)
@@ -181,9 +190,12 @@ func (s *Serving) open() {
 	if err != nil {
 		s.log.Error("what was served before cannot be compared with etcd", "err", err)
 	}
+	told := slices.Equal(s.orphans, missing)
 	s.orphans = missing
 	if len(missing) > 0 {
-		s.log.Error("etcd lacks services that were served before: proxies keep what they have until `rampart adopt`", "service", missing)
+		if !told {
+			s.log.Error("etcd lacks services that were served before: proxies keep what they have until `rampart adopt`", "service", missing)
+		}
 		return
 	}
 	s.opened = true
@@ -211,7 +223,7 @@ func (s *Serving) Rollback(service string, r policy.Rollback) {
 		poke(s.unlatched)
 		return
 	}
-	entry := store.LatchEntry{Service: service, Release: r.Release, At: s.now(), Reason: r.Reason}
+	entry := store.LatchEntry{Service: service, Release: r.Release, At: s.now(), Reason: r.Reason, Numbers: r.Numbers}
 	if err := s.latch.Add(entry); err != nil {
 		s.log.Error("the rollback holds in memory only", "service", service, "release", r.Release, "err", err)
 	}
@@ -239,8 +251,10 @@ func (s *Serving) TakeOver(latched []envoy.Latched) {
 	}
 }
 
-// sweepEvery is how often a rollback that etcd did not take is tried again.
-const sweepEvery = 200 * time.Millisecond
+const (
+	sweepEvery = 200 * time.Millisecond // how often a rollback that etcd did not take is tried again
+	recordIn   = 300 * time.Millisecond // how long its record may take
+)
 
 // Sweep writes latched rollbacks to etcd, as deleted permits and records, until they stick.
 func (s *Serving) Sweep(ctx context.Context) error {
@@ -263,20 +277,26 @@ func (s *Serving) Sweep(ctx context.Context) error {
 // sweepOnce tries each latched release whose permit still exists, and reports whether one is left.
 func (s *Serving) sweepOnce(ctx context.Context) (left bool) {
 	for _, entry := range s.openPermits() {
-		short, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := s.store.DeletePermit(short, entry.Service, entry.Release)
-		if err == nil {
-			record := store.RollbackRecord{At: entry.At, Reason: entry.Reason, Replica: s.id}
-			if err := s.store.RecordRollback(short, entry.Service, entry.Release, record); err != nil {
-				s.log.Warn("the rollback stands, its record could not be written", "service", entry.Service, "release", entry.Release, "err", err)
-			}
-		} else {
+		if err := s.sweepRelease(ctx, entry); err != nil {
 			left = true
 			s.log.Warn("the rollback is pushed, etcd has not taken it yet", "service", entry.Service, "release", entry.Release, "err", err)
 		}
-		cancel()
 	}
 	return left
+}
+
+// sweepRelease deletes a permit. The record of why goes first, so that whoever sees the permit go finds it; when etcd does not take it, which it does not when it is
+// out of space, that must not hold the rollback up.
+func (s *Serving) sweepRelease(ctx context.Context, entry store.LatchEntry) error {
+	record := store.RollbackRecord{At: entry.At, Reason: entry.Reason, Replica: s.id, Numbers: entry.Numbers}
+	short, cancel := context.WithTimeout(ctx, recordIn)
+	if err := s.store.RecordRollback(short, entry.Service, entry.Release, record); err != nil {
+		s.log.Warn("why a release was taken back could not be recorded", "service", entry.Service, "release", entry.Release, "err", err)
+	}
+	cancel()
+	short, cancel = context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return s.store.DeletePermit(short, entry.Service, entry.Release)
 }
 
 func (s *Serving) openPermits() []store.LatchEntry {

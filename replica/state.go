@@ -51,6 +51,7 @@ type servedGateway struct {
 	Gateway  policy.Gateway  `json:"gateway"`
 	Accepted int64           `json:"accepted"`
 	Refused  *policy.Refusal `json:"refused,omitempty"`
+	Gone     bool            `json:"gone,omitempty"` // it was deleted: its proxies keep what they have, and no service may name it
 }
 
 // serves reports whether there is a gateway to render: not while its first document is refused.
@@ -257,8 +258,11 @@ func (g *gateway) apply(c store.Change, alone bool) {
 		return
 	}
 	if c.Deleted {
-		// Proxies of a gateway whose served key is gone keep what they were served.
+		// Proxies of a gateway whose served key is gone keep what they were served; the default one goes back to what it is without a document.
 		g.servedMod = 0
+		if c.Name == policy.DefaultGateway && g.docGone {
+			g.served = nil
+		}
 		return
 	}
 	var served servedGateway
@@ -285,15 +289,29 @@ func (s *state) adopt() []string {
 			gone = append(gone, name)
 		}
 	}
+	for _, g := range s.gateways {
+		g.docGone = g.docMod == 0
+	}
 	slices.Sort(gone)
 	return gone
+}
+
+// unwritten lists the gateways that are served although their documents are gone, and nobody meant it.
+func (s *state) unwritten() []string {
+	var names []string
+	for name, g := range s.gateways {
+		if g.docMod == 0 && !g.docGone && g.served.serves() && !g.served.Gone {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // servedGateways lists the gateways that exist, the default one included.
 func (s *state) servedGateways() map[string]policy.Gateway {
 	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
 	for name, g := range s.gateways {
-		if g.served.serves() {
+		if g.served.serves() && !g.served.Gone {
 			found[name] = g.served.Gateway
 		}
 	}

@@ -53,6 +53,16 @@ func (s *Serving) work() work {
 	return w
 }
 
+// putBack has what a turn did not get to looked at in the next.
+func (s *Serving) putBack(w work) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range w.dirty {
+		s.dirty[name] = true
+	}
+	s.dirtyGw = s.dirtyGw || w.gateways
+}
+
 // again makes the deciding half look at a service in its next turn, too.
 func (s *Serving) again(name string) {
 	s.mu.Lock()
@@ -130,9 +140,8 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	v, st := d.serving.view(name)
 	t := d.track(name)
 	if t.after > st.revisionNow(d.serving) {
-		// The watch has yet to bring what was saved last. Only a conviction does not wait for it.
+		// The watch has yet to bring what was saved last.
 		d.serving.again(name)
-		d.convict(name, t)
 		return true
 	}
 	turn := d.read(name, v, in)
@@ -155,13 +164,16 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	return true
 }
 
-// convict takes back a release that must not wait for the watch.
-func (d *Deciding) convict(name string, t *track) {
-	if t.served == nil || t.served.Release == nil || t.cause != "" {
+// convict takes back a bad release from memory: that must not wait for etcd.
+func (d *Deciding) convict(name string) {
+	v, _ := d.serving.view(name)
+	t := d.track(name)
+	served := t.present(v)
+	if !served.Serves() || served.Release == nil || t.cause != "" {
 		return
 	}
-	release := t.served.Release.ID
-	if found := t.about(release); found.Verdict == policy.Unhealthy && !d.serving.latched(name, t.served) {
+	release := served.Release.ID
+	if found := t.about(release); found.Verdict == policy.Unhealthy && !d.serving.latched(name, served) {
 		t.cause = found.Reason
 		d.serving.Rollback(name, policy.Rollback{Release: release, Reason: found.Reason, Numbers: found.Numbers})
 	}
@@ -232,7 +244,7 @@ func (d *Deciding) hadHistory(name string, v service, adopted int64) bool {
 	if t.history || v.docMod == 0 {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	lines, err := d.store.History(ctx, name, 1)
 	if err != nil || (len(lines) > 0 && lines[0].Event != "stopped" && lines[0].Revision > adopted) {
@@ -255,7 +267,7 @@ func (d *Deciding) causeOf(name string, v service) string {
 			return entry.Reason
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	records, err := d.store.Rollbacks(ctx, name)
 	if err != nil {
@@ -273,7 +285,7 @@ func (d *Deciding) causeOf(name string, v service) string {
 // proxies of a lost replica stay in the count until no overlay of theirs can be alive.
 func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fleet {
 	fleet := d.serving.fleet(name)
-	longest := d.serving.longestDeadman(v)
+	longest, moved := d.serving.standingOf(name, v)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for id, report := range d.reports {
@@ -282,7 +294,7 @@ func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fle
 		}
 		part := report.Releases[name].Fleet
 		fleet.Connected += part.Connected
-		if report.Applied >= v.servedMod {
+		if report.Applied >= moved {
 			fleet.Confirmed += part.Confirmed
 			fleet.Ready += part.Ready
 		}
@@ -314,9 +326,10 @@ func (l lostReplica) over(now time.Time, deadman time.Duration) bool {
 	return now.Sub(l.since) > deadman
 }
 
-func (s *Serving) longestDeadman(v service) time.Duration {
+// standingOf returns the longest dead-man's time of a service, and the revision that another replica must have published for its word to be about what is served now.
+func (s *Serving) standingOf(name string, v service) (longest time.Duration, moved int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, longest := s.state.deadman(v.served)
-	return longest
+	_, longest = s.state.deadman(v.served)
+	return longest, s.renderer.Moved(name)
 }

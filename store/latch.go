@@ -15,10 +15,11 @@ import (
 
 // LatchEntry is one release that this replica has taken back: one line of the latch file.
 type LatchEntry struct {
-	Service string    `json:"service"`
-	Release string    `json:"release"`
-	At      time.Time `json:"at"`
-	Reason  string    `json:"reason"`
+	Service string             `json:"service"`
+	Release string             `json:"release"`
+	At      time.Time          `json:"at"`
+	Reason  string             `json:"reason"`
+	Numbers map[string]float64 `json:"numbers,omitempty"`
 }
 
 // Latch remembers, in a file of this machine, which releases were taken back: a latched release weighs 0 on this replica whatever etcd says. Entries are

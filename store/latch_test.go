@@ -3,6 +3,7 @@ package store
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ func closeLatch(t *testing.T, l *Latch) {
 }
 
 func entry(service, release string) LatchEntry {
-	return LatchEntry{Service: service, Release: release, At: time.Unix(1700000000, 0).UTC(), Reason: "errors: 48 %\nand a second line"}
+	return LatchEntry{Service: service, Release: release, At: time.Unix(1700000000, 0).UTC(), Reason: "errors: 48 %\nand a second line", Numbers: map[string]float64{"log": 4.75}}
 }
 
 func TestALatchedReleaseStaysLatchedAfterARestart(t *testing.T) {
@@ -42,7 +43,7 @@ func TestALatchedReleaseStaysLatchedAfterARestart(t *testing.T) {
 	}
 	l = openLatch(t, path)
 	defer closeLatch(t, l)
-	if all := l.All(); len(all) != 2 || all[0] != entry("shop", "green-12") || all[1] != entry("pay", "blue-3") {
+	if all := l.All(); len(all) != 2 || !reflect.DeepEqual(all, []LatchEntry{entry("shop", "green-12"), entry("pay", "blue-3")}) {
 		t.Errorf("replayed %+v", all)
 	}
 	if !l.Holds("shop", "green-12") || l.Holds("shop", "blue-3") || l.Holds("pay", "green-12") {

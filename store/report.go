@@ -35,7 +35,7 @@ type Report struct {
 // ReleaseReport is what one replica's proxies have accepted of a running release.
 type ReleaseReport struct {
 	Release   string       `json:"release"`
-	Moved     int64        `json:"moved"` // etcd revision of the served copy that Fleet is about
+	Moved     int64        `json:"moved"` // etcd revision at which what proxies get of the service last changed
 	Fleet     policy.Fleet `json:"fleet"`
 	Reporting int          `json:"reporting"` // proxies whose load reports it reads
 }

@@ -87,7 +87,7 @@ func (s *Server) join(first *discoveryv3.DeltaDiscoveryRequest) (*session, error
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
 	}
 	s.log.Info("a proxy connected", "proxy", one.node, "version", one.version, "reason", name)
-	s.report(Event{Kind: ProxyConnected, Node: one.node, Group: name})
+	s.report(Event{Kind: ProxyConnected, Node: one.node, Group: name, Version: one.version})
 	return one, nil
 }
 

@@ -277,7 +277,7 @@ func TestEventsTellOfConnectionsResponsesAndAnswers(t *testing.T) {
 			counts[e]++
 		}
 		for _, want := range []Event{
-			{Kind: ProxyConnected}, {Kind: ProxyDisconnected},
+			{Kind: ProxyConnected, Version: "Envoy 1.40.0"}, {Kind: ProxyDisconnected},
 			{Kind: ResponseSent, Type: RuntimeType}, {Kind: ResponseAccepted, Type: RuntimeType},
 			{Kind: ResponseSent, Type: RouteType}, {Kind: ResponseRejected, Type: RouteType},
 			{Kind: ResponseSent, Type: RuntimeType, Heartbeat: true}, {Kind: ResponseAccepted, Type: RuntimeType, Heartbeat: true},

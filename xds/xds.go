@@ -110,6 +110,7 @@ const (
 type Event struct {
 	Kind        EventKind
 	Node, Group string
+	Version     string // of a proxy that connected, as in Proxy
 	Type        string
 	Heartbeat   bool
 	Took        time.Duration

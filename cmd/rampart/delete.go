@@ -104,7 +104,7 @@ func (a *app) deleteGateway(ctx context.Context, name string, agreed consent) er
 		if err := s.Delete(ctx, store.GatewayDoc, name); err != nil {
 			return err
 		}
-		return a.awaitGone(ctx, s, "Gateway "+name+" is gone.", func(w *world) bool { return w.gateway(name).served == nil })
+		return a.awaitGone(ctx, s, "Gateway "+name+" is gone.", func(w *world) bool { g := w.gateway(name); return g.served == nil || g.served.Gone })
 	})
 }
 

@@ -56,6 +56,8 @@ func gatewayNote(g *gateway) string {
 		return "not accepted yet"
 	case g.served.Refused != nil && (g.served.Refused.Revision == g.doc.Mod || g.served.Refused.Revision == 0):
 		return "newest document refused: " + firstOf(g.served.Refused.Problems)
+	case g.doc.Mod == 0 && g.served.Gone:
+		return "deleted; its proxies keep what they were served"
 	case g.doc.Mod == 0:
 		return "its document is gone; what was served is kept"
 	case g.served.Accepted != g.doc.Mod:

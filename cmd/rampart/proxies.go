@@ -156,10 +156,13 @@ func proxyTable(found []proxy, now time.Time) table {
 func proxyNotes(p proxy) []string {
 	var notes []string
 	if !p.Known {
-		notes = append(notes, fmt.Sprintf("its gateway %q does not exist: it is given nothing", p.Gateway))
+		notes = append(notes, fmt.Sprintf("its gateway %q does not exist: it gets nothing new", p.Gateway))
 	}
 	if p.Duplicate {
 		notes = append(notes, "another stream has the same node id: both are counted")
+	}
+	if p.Dated != "" {
+		notes = append(notes, p.Dated)
 	}
 	if p.Frozen != "" {
 		notes = append(notes, "gets nothing new: "+p.Frozen)

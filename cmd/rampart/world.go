@@ -44,6 +44,7 @@ type servedGateway struct {
 	Gateway  policy.Gateway  `json:"gateway"`
 	Accepted int64           `json:"accepted"`
 	Refused  *policy.Refusal `json:"refused,omitempty"`
+	Gone     bool            `json:"gone,omitempty"` // it was deleted: its proxies keep what they have
 }
 
 // serves reports whether the gateway is rendered: not while its first document is refused.
@@ -187,7 +188,7 @@ func (w *world) gatewayNames() []string {
 func (w *world) servedGateways() map[string]policy.Gateway {
 	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
 	for name, g := range w.gateways {
-		if g.served.serves() {
+		if g.served.serves() && !g.served.Gone {
 			found[name] = g.served.Gateway
 		}
 	}
