@@ -94,6 +94,7 @@ func TestABootstrapHasWhatThePromisesNeed(t *testing.T) {
 		"admin layer last":  {at(t, text, "layered_runtime", "layers", envoy.Layers+1, "name"), "admin"},
 		"second preference": {at(t, text, "static_resources", "clusters", 0, "load_assignment", "endpoints", 1, "priority"), 1},
 		"statistics":        {at(t, text, "stats_config", "stats_matcher", "inclusion_list", "patterns", 0, "exact"), "server.uptime"},
+		"statistics' way":   {at(t, text, "stats_sinks", 0, "typed_config", "grpc_service", "envoy_grpc", "cluster_name"), "rampart"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: got %v, want %v", what, c.got, c.want)
@@ -125,8 +126,9 @@ func TestASnippetLeavesAloneWhatIsNotRamparts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at(t, text).(map[string]any)["admin"] != nil || at(t, text, "stats_config").(map[string]any)["stats_matcher"] != nil {
-		t.Errorf("the snippet has an admin interface or a matcher of statistics:\n%s", text)
+	if at(t, text).(map[string]any)["admin"] != nil || at(t, text, "stats_config").(map[string]any)["stats_matcher"] != nil ||
+		at(t, text).(map[string]any)["stats_sinks"] != nil {
+		t.Errorf("the snippet has an admin interface, or sends statistics that it does not bound:\n%s", text)
 	}
 	layers := at(t, text, "layered_runtime", "layers").([]any)
 	if len(layers) != envoy.Layers {

@@ -196,13 +196,19 @@ func fields(data []byte, take func(protowire.Number, field) error) error {
 	return nil
 }
 
-// Codec is gRPC's usual codec, except that load reports are read by our own decoder. A server uses it through grpc.ForceServerCodecV2.
+// Codec is gRPC's usual codec, except that load reports are read by our own decoder and that some messages are skipped. A server uses it through grpc.ForceServerCodecV2.
 func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2(protocodec.Name)} }
 
 type codec struct{ encoding.CodecV2 }
 
-// Unmarshal reads data into v, which is a loadReport or a protobuf message.
+// skipped is a message that nobody looks into.
+type skipped struct{}
+
+// Unmarshal reads data into v, which is a loadReport, a protobuf message, or skipped.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if _, none := v.(*skipped); none {
+		return nil
+	}
 	report, ours := v.(*loadReport)
 	if !ours {
 		return c.CodecV2.Unmarshal(data, v)

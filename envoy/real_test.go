@@ -37,6 +37,7 @@ type rig struct {
 	mu       sync.Mutex
 	renderer *envoy.Renderer // guarded by mu
 	revision int64           // guarded by mu
+	touched  map[string]int  // guarded by mu: how often statistics came from a node
 }
 
 func newRig(t *testing.T) *rig {
@@ -46,13 +47,14 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, ctx: ctx, port: port, renderer: envoy.NewRenderer(), client: http.Client{Timeout: 5 * time.Second}}
+	r := &rig{t: t, ctx: ctx, port: port, renderer: envoy.NewRenderer(), touched: map[string]int{}, client: http.Client{Timeout: 5 * time.Second}}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r.xds = xds.New(xds.Config{Cluster: "c", Group: envoy.GroupOf, Now: time.Now, Log: log})
 	r.collector = envoy.NewCollector(envoy.CollectorConfig{Now: time.Now, Touch: r.xds.Touch, Log: log})
 	server := grpc.NewServer(append(xds.GRPCOptions(), grpc.ForceServerCodecV2(envoy.Codec()))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, r.xds)
 	r.collector.Register(server)
+	envoy.Statistics{Now: time.Now, Touch: r.touch}.Register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +82,12 @@ func newRig(t *testing.T) *rig {
 	r.renderer.SetGateway("edge", &policy.Gateway{Name: "edge", Listeners: []policy.Listener{{Address: "127.0.0.1", Port: port}}}, 1)
 	r.xds.Open()
 	return r
+}
+
+func (r *rig) touch(node string, _ time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.touched[node]++
 }
 
 // envoy starts a real Envoy; change edits its bootstrap.

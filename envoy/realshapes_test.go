@@ -1,10 +1,12 @@
 package envoy_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/testenv"
 )
 
 func TestARealEnvoyWithoutLayersGetsTheWeightsInItsRoutes(t *testing.T) {
@@ -60,5 +62,21 @@ func TestARealEnvoyAcceptsEveryShapeOfService(t *testing.T) {
 		if len(p.Rejections) > 0 {
 			t.Errorf("%s rejects %+v", p.Node, p.Rejections)
 		}
+	}
+}
+
+func TestARealEnvoySendsItsStatisticsAllTheTime(t *testing.T) {
+	r := newRig(t)
+	r.envoy("edge-1", asWritten)
+	err := testenv.Eventually(r.ctx, func() (bool, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n := r.touched["edge-1"]; n < 2 {
+			return false, fmt.Errorf("it came %d times", n)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
