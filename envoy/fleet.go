@@ -149,6 +149,7 @@ func (f *fleet) routing(kind int, services map[string]*rendered) xds.Resource {
 	for _, service := range f.members {
 		n := services[service]
 		routes.Parts = append(routes.Parts, xds.Part{
+			Name:  service,
 			Body:  n.routes[kind].body,
 			Needs: []xds.Need{{Key: xds.Key{Type: xds.ClusterType, Name: n.base}, Accepted: true}},
 		})

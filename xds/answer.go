@@ -258,7 +258,30 @@ func (s *session) choose(e *entry, h *holding, why cause, now time.Time) (*varia
 	if wait && h.claim != "" && h.sent == nil && now.Before(patience) {
 		return nil, patience
 	}
+	if kept := s.kept(e, h, included); len(kept) > 0 {
+		return e.mixed(included, kept), time.Time{}
+	}
 	return e.variant(included), time.Time{}
+}
+
+// kept returns the parts of what the proxy accepted last that stand in for parts of e whose needs it
+// does not meet.
+func (s *session) kept(e *entry, h *holding, included bits) []Part {
+	if e.TTL > 0 || h.acked == nil || included.count() == len(e.Parts) {
+		return nil
+	}
+	var kept []Part
+	former := h.acked.parts()
+	for i, part := range e.Parts {
+		if included.has(i) || part.Name == "" {
+			continue
+		}
+		at := slices.IndexFunc(former, func(p Part) bool { return p.Name == part.Name })
+		if at >= 0 && s.missing(former[at]) < 0 {
+			kept = append(kept, former[at])
+		}
+	}
+	return kept
 }
 
 // unproven chooses without fresh proof: what must be sent goes without parts and without TTL, which
@@ -281,7 +304,7 @@ func (s *session) unproven(e *entry, h *holding, why cause, now time.Time) (*var
 func (s *session) included(e *entry) (included bits, wait bool) {
 	included = make(bits, (len(e.Parts)+7)/8)
 	for i, part := range e.Parts {
-		missing := slices.IndexFunc(part.Needs, func(n Need) bool { return !s.meets(n) })
+		missing := s.missing(part)
 		if missing < 0 {
 			included.add(i)
 			continue
@@ -289,6 +312,12 @@ func (s *session) included(e *entry) (included bits, wait bool) {
 		wait = wait || s.interest(ClusterType) == nil || s.interest(part.Needs[missing].Type) == nil
 	}
 	return included, wait
+}
+
+// missing returns the place of the first need of a part that the stream does not meet, -1 if it
+// meets all.
+func (s *session) missing(part Part) int {
+	return slices.IndexFunc(part.Needs, func(n Need) bool { return !s.meets(n) })
 }
 
 // meets reports whether the stream has what a part needs.

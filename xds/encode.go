@@ -40,11 +40,9 @@ func (v *variant) beatBytes() []byte {
 }
 
 func (v *variant) anyBytes() []byte {
-	size := len(v.of.Body)
-	for i, part := range v.of.Parts {
-		if v.included.has(i) {
-			size += len(part.Body)
-		}
+	size, parts := len(v.of.Body), v.parts()
+	for _, part := range parts {
+		size += len(part.Body)
 	}
 	body := make([]byte, 0, size+len(v.of.Type)+16)
 	body = protowire.AppendTag(body, fieldAnyType, protowire.BytesType)
@@ -52,10 +50,8 @@ func (v *variant) anyBytes() []byte {
 	body = protowire.AppendTag(body, fieldAnyValue, protowire.BytesType)
 	body = protowire.AppendVarint(body, uint64(size))
 	body = append(body, v.of.Body...)
-	for i, part := range v.of.Parts {
-		if v.included.has(i) {
-			body = append(body, part.Body...)
-		}
+	for _, part := range parts {
+		body = append(body, part.Body...)
 	}
 	return body
 }

@@ -59,7 +59,8 @@ type variant struct {
 	content  string // fixed: the version without its origin; equal content is not sent again
 	whole    bool   // fixed: all parts are in
 	ttl      time.Duration
-	included bits // fixed
+	included bits   // fixed
+	kept     []Part // fixed: former contents of parts whose needs the stream does not meet yet
 
 	body []byte // guarded by the group's mu: field `resources` of the response, ready to send; nil until first sent
 	beat []byte // guarded by the group's mu: the same without the resource's body
@@ -88,12 +89,33 @@ func (e *entry) variant(included bits) *variant {
 	if v := e.variants[string(included)]; v != nil {
 		return v
 	}
-	v := e.make(subsetOf(e.Parts, included), slices.Clone(included), e.TTL)
+	v := e.make(subsetOf(e.pick(included)), slices.Clone(included), e.TTL)
 	if len(e.variants) < maxVariants {
 		e.variants[string(included)] = v
 	}
 	return v
 }
+
+// mixed returns an encoding with former parts beside the included ones. It is one stream's own, and
+// not kept.
+func (e *entry) mixed(included bits, kept []Part) *variant {
+	v := e.make(subsetOf(append(e.pick(included), kept...)), included, e.TTL)
+	v.kept = kept
+	return v
+}
+
+func (e *entry) pick(included bits) []Part {
+	picked := make([]Part, 0, len(e.Parts))
+	for i, part := range e.Parts {
+		if included.has(i) {
+			picked = append(picked, part)
+		}
+	}
+	return picked
+}
+
+// parts are the parts that are in, as they are encoded.
+func (v *variant) parts() []Part { return append(v.of.pick(v.included), v.kept...) }
 
 func (e *entry) make(subset string, included bits, ttl time.Duration) *variant {
 	content := contentOf(e.hash, subset, e.Tag)
@@ -137,7 +159,7 @@ func (g *group) set(r Resource, origin version) bool {
 // is cheaper than hashing them, above all when they are the same bytes.
 func (e *entry) repeats(r Resource) bool {
 	return e.TTL == r.TTL && e.Tag == r.Tag && bytes.Equal(e.Body, r.Body) && slices.EqualFunc(e.Parts, r.Parts, func(a, b Part) bool {
-		return bytes.Equal(a.Body, b.Body) && slices.Equal(a.Needs, b.Needs)
+		return a.Name == b.Name && bytes.Equal(a.Body, b.Body) && slices.Equal(a.Needs, b.Needs)
 	})
 }
 

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 )
 
@@ -32,6 +33,10 @@ func (s *session) departures(now time.Time) {
 	}
 	settled := s.settled(RouteType) && s.settled(RuntimeType)
 	for key, d := range s.leaving {
+		if s.needs(key.Name) {
+			d.since = time.Time{}
+			continue
+		}
 		// Seen settled once is enough: later changes cannot name again what is not published.
 		if d.since.IsZero() && settled {
 			d.since = now
@@ -46,6 +51,27 @@ func (s *session) departures(now time.Time) {
 		delete(s.leaving, key)
 		s.mark(key, changed)
 	}
+}
+
+// needs reports whether the stream keeps a former part of routes that needs a cluster.
+func (s *session) needs(cluster string) bool {
+	t := s.interest(RouteType)
+	if t == nil {
+		return false
+	}
+	for _, h := range t.held {
+		for _, v := range []*variant{h.acked, h.sent} {
+			if v == nil {
+				continue
+			}
+			for _, part := range v.kept {
+				if slices.ContainsFunc(part.Needs, func(n Need) bool { return n.Name == cluster }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // settled reports whether the stream has ACKed the newest it was to get of a type.

@@ -83,20 +83,16 @@ func hashOf(r Resource) string {
 
 // subsetOf names the parts that were included, by their content, so that every replica names the
 // same subset alike.
-func subsetOf(parts []Part, included bits) string {
-	sum, any := sha256.New(), false
+func subsetOf(parts []Part) string {
+	if len(parts) == 0 {
+		return noParts
+	}
+	sum := sha256.New()
 	var length [8]byte
-	for i, part := range parts {
-		if !included.has(i) {
-			continue
-		}
-		any = true
+	for _, part := range parts {
 		binary.LittleEndian.PutUint64(length[:], uint64(len(part.Body)))
 		sum.Write(length[:])
 		sum.Write(part.Body)
-	}
-	if !any {
-		return noParts
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:subsetLen]
 }

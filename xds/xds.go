@@ -39,8 +39,12 @@ type Need struct {
 	Accepted bool
 }
 
-// Part is a piece of a resource that goes only to streams that meet its Needs.
+// Part is a piece of a resource that goes only to streams that meet its Needs. A stream that has the
+// part of that Name in a former content keeps it until it meets the Needs of the new one, and keeps
+// the clusters that the former one needed; not in a resource with a TTL, where what was before must
+// not outlive what is now. An empty Name is never kept.
 type Part struct {
+	Name  string
 	Body  []byte
 	Needs []Need
 }
