@@ -107,3 +107,14 @@ func (s *Served) CandidateWeight(permit, latched bool) Weight {
 
 // Serves reports whether there is anything to render: not for nil, and not while the first document is refused.
 func (s *Served) Serves() bool { return s != nil && s.Live.Backend != "" }
+
+// ServedGateway is the accepted copy of a gateway document: the value of served/gateways/<gateway>. It is immutable once handed over.
+type ServedGateway struct {
+	Gateway  Gateway  `json:"gateway"`
+	Accepted int64    `json:"accepted"` // etcd mod revision of the document it was copied from
+	Refused  *Refusal `json:"refused,omitempty"`
+	Gone     bool     `json:"gone,omitempty"` // it was deleted: its proxies keep what they have, and no service may name it
+}
+
+// Serves reports whether there is a gateway to render: not for nil, and not while the first document is refused.
+func (g *ServedGateway) Serves() bool { return g != nil && g.Gateway.Name != "" }

@@ -201,7 +201,7 @@ func TestTheDeadMansTimesOfAService(t *testing.T) {
 	} {
 		for name, d := range map[string]time.Duration{"edge": c.edge, "mesh": c.mesh} {
 			deadman := policy.Deadman(d)
-			s.gateway(name).served = &servedGateway{Gateway: policy.Gateway{Name: name, Deadman: &deadman}}
+			s.gateway(name).served = &policy.ServedGateway{Gateway: policy.Gateway{Name: name, Deadman: &deadman}}
 		}
 		if shortest, longest := s.deadman(served); shortest != c.shortest || longest != c.longest {
 			t.Errorf("%v and %v: %v to %v", c.edge, c.mesh, shortest, longest)

@@ -81,7 +81,7 @@ func (d *Deciding) lookAgain(revision int64) {
 }
 
 // decideGateway is the pure step of a gateway: its next served copy and what happened, or no event when nothing did.
-func decideGateway(read gatewayRead) (next *servedGateway, event string) {
+func decideGateway(read gatewayRead) (next *policy.ServedGateway, event string) {
 	v := read.view
 	if v.docMod == 0 {
 		return decideGone(read)
@@ -97,9 +97,9 @@ func decideGateway(read gatewayRead) (next *servedGateway, event string) {
 		problems = append(problems, tooShort(parsed, read.lease)...)
 	}
 	if len(problems) == 0 {
-		return &servedGateway{Gateway: parsed, Accepted: v.docMod}, "accepted"
+		return &policy.ServedGateway{Gateway: parsed, Accepted: v.docMod}, "accepted"
 	}
-	next = &servedGateway{}
+	next = &policy.ServedGateway{}
 	if v.served != nil {
 		*next = *v.served
 	}
@@ -118,7 +118,7 @@ func tooShort(g policy.Gateway, lease time.Duration) []string {
 }
 
 // decideGone stops a gateway whose document was deleted by itself, unless a service still names it; its proxies keep what they were served.
-func decideGone(read gatewayRead) (next *servedGateway, event string) {
+func decideGone(read gatewayRead) (next *policy.ServedGateway, event string) {
 	v := read.view
 	if v.servedMod == 0 || !v.docGone || v.served == nil || v.served.Gone {
 		return nil, ""
@@ -127,7 +127,7 @@ func decideGone(read gatewayRead) (next *servedGateway, event string) {
 	switch {
 	case len(read.services) > 0:
 		// refused below
-	case read.name == policy.DefaultGateway || !v.served.serves():
+	case read.name == policy.DefaultGateway || !v.served.Serves():
 		return nil, deleted
 	default:
 		gone := *v.served

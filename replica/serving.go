@@ -120,7 +120,7 @@ func (s *Serving) latched(name string, served *policy.Served) bool {
 func (s *Serving) renderGateway(name string) {
 	g := s.state.gateway(name)
 	switch {
-	case g.served.serves():
+	case g.served.Serves():
 		served := g.served.Gateway
 		s.renderer.SetGateway(name, &served, s.state.revision)
 	case name == policy.DefaultGateway:

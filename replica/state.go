@@ -42,20 +42,9 @@ type gateway struct {
 	doc       []byte
 	docMod    int64
 	docGone   bool
-	served    *servedGateway
+	served    *policy.ServedGateway
 	servedMod int64
 }
-
-// servedGateway is the value of served/gateways/<gateway>.
-type servedGateway struct {
-	Gateway  policy.Gateway  `json:"gateway"`
-	Accepted int64           `json:"accepted"`
-	Refused  *policy.Refusal `json:"refused,omitempty"`
-	Gone     bool            `json:"gone,omitempty"` // it was deleted: its proxies keep what they have, and no service may name it
-}
-
-// serves reports whether there is a gateway to render: not while its first document is refused.
-func (g *servedGateway) serves() bool { return g != nil && g.Gateway.Name != "" }
 
 // beat is the newest proof of a living leader.
 type beat struct {
@@ -265,7 +254,7 @@ func (g *gateway) apply(c store.Change, alone bool) {
 		}
 		return
 	}
-	var served servedGateway
+	var served policy.ServedGateway
 	if json.Unmarshal(c.Value, &served) == nil {
 		g.served = &served
 	}
@@ -300,7 +289,7 @@ func (s *state) adopt() []string {
 func (s *state) unwritten() []string {
 	var names []string
 	for name, g := range s.gateways {
-		if g.docMod == 0 && !g.docGone && g.served.serves() && !g.served.Gone {
+		if g.docMod == 0 && !g.docGone && g.served.Serves() && !g.served.Gone {
 			names = append(names, name)
 		}
 	}
@@ -311,7 +300,7 @@ func (s *state) unwritten() []string {
 func (s *state) servedGateways() map[string]policy.Gateway {
 	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
 	for name, g := range s.gateways {
-		if g.served.serves() && !g.served.Gone {
+		if g.served.Serves() && !g.served.Gone {
 			found[name] = g.served.Gateway
 		}
 	}

@@ -92,10 +92,10 @@ func (a *app) printGatewayDocuments(asked []string, gateways []*gateway, f getFl
 
 // gatewayView is what -o json says of a gateway.
 type gatewayView struct {
-	Gateway  string         `json:"gateway"`
-	Revision int64          `json:"revision"` // etcd mod revision of the document
-	Served   *servedGateway `json:"served,omitempty"`
-	Services []string       `json:"services"`
+	Gateway  string                `json:"gateway"`
+	Revision int64                 `json:"revision"` // etcd mod revision of the document
+	Served   *policy.ServedGateway `json:"served,omitempty"`
+	Services []string              `json:"services"`
 }
 
 // gatewayJSON shows the default gateway as it is served when nobody has written it down.
@@ -105,7 +105,7 @@ func gatewayJSON(g *gateway, w *world) gatewayView {
 		view.Services = []string{}
 	}
 	if g.doc.Mod == 0 && g.served == nil {
-		view.Served = &servedGateway{Gateway: policy.Gateway{Name: g.name}.WithDefaults()}
+		view.Served = &policy.ServedGateway{Gateway: policy.Gateway{Name: g.name}.WithDefaults()}
 	}
 	return view
 }

@@ -113,7 +113,7 @@ func (l *leader) decideGateway(ctx context.Context, g *gateway) error {
 	}
 	save := store.Save{Kind: store.ServedGateway, Name: g.name}
 	save.Seen.Wish = g.doc.Mod
-	next := servedGateway{Accepted: g.doc.Mod}
+	next := policy.ServedGateway{Accepted: g.doc.Mod}
 	if served != nil {
 		next = *served
 	}
@@ -122,7 +122,7 @@ func (l *leader) decideGateway(ctx context.Context, g *gateway) error {
 		if err != nil {
 			next.Refused = &policy.Refusal{Revision: g.doc.Mod, Problems: []string{err.Error()}}
 		} else {
-			next = servedGateway{Gateway: parsed.WithDefaults(), Accepted: g.doc.Mod}
+			next = policy.ServedGateway{Gateway: parsed.WithDefaults(), Accepted: g.doc.Mod}
 		}
 		save.Value = next
 	}

@@ -50,7 +50,7 @@ func offlineWorld(docs documents) *world {
 			continue
 		}
 		for _, name := range d.Service.WithDefaults().Gateways {
-			w.gateway(name).served = &servedGateway{Gateway: policy.Gateway{Name: name}.WithDefaults()}
+			w.gateway(name).served = &policy.ServedGateway{Gateway: policy.Gateway{Name: name}.WithDefaults()}
 		}
 	}
 	return w

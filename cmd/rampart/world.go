@@ -36,19 +36,8 @@ type service struct {
 type gateway struct {
 	name   string
 	doc    store.Entry
-	served *servedGateway
+	served *policy.ServedGateway
 }
-
-// servedGateway is the value of served/gateways/<gateway>.
-type servedGateway struct {
-	Gateway  policy.Gateway  `json:"gateway"`
-	Accepted int64           `json:"accepted"`
-	Refused  *policy.Refusal `json:"refused,omitempty"`
-	Gone     bool            `json:"gone,omitempty"` // it was deleted: its proxies keep what they have
-}
-
-// serves reports whether the gateway is rendered: not while its first document is refused.
-func (g *servedGateway) serves() bool { return g != nil && g.Gateway.Name != "" }
 
 func newWorld() *world {
 	return &world{services: map[string]*service{}, gateways: map[string]*gateway{}}
@@ -122,7 +111,7 @@ func (g *gateway) apply(c store.Change) {
 	}
 	g.served = nil
 	if !c.Deleted {
-		g.served = decoded[servedGateway](c.Value)
+		g.served = decoded[policy.ServedGateway](c.Value)
 	}
 }
 
@@ -188,7 +177,7 @@ func (w *world) gatewayNames() []string {
 func (w *world) servedGateways() map[string]policy.Gateway {
 	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
 	for name, g := range w.gateways {
-		if g.served.serves() && !g.served.Gone {
+		if g.served.Serves() && !g.served.Gone {
 			found[name] = g.served.Gateway
 		}
 	}
