@@ -236,7 +236,7 @@ func (d *decider) begin(wish Ref) {
 		Candidate: Arm{Ref: wish, Definition: d.next.Service.Backends[wish.Backend]},
 		Mode:      ByPlan,
 		Phase:     Gated,
-		Capacity:  len(d.next.Live.Definition.Endpoints),
+		Capacity:  d.capacity(),
 		Waits:     "the proxies to accept the candidate's endpoints",
 	}
 	if plan.Cutover != nil || d.goingBack(wish) {

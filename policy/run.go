@@ -9,6 +9,7 @@ import (
 func (d *decider) run(r *Release) {
 	r.Age += d.Elapsed
 	r.InPhase += d.Elapsed
+	d.spendPatience(r)
 	d.out.NeedPermit = r.ID
 	if r.Phase == RollingBack {
 		d.out.NeedPermit = ""
@@ -57,13 +58,6 @@ func (d *decider) mustGoBack(r *Release) (reason string, numbers map[string]floa
 	return "", nil, false
 }
 
-// outOfPatience reports whether a step has waited for evidence longer than the plan allows.
-func (d *decider) outOfPatience(r *Release) bool {
-	waiting := (r.Phase == Soaking || r.Phase == Baking) && r.Mode == ByPlan && d.Judgement.Verdict != Healthy
-	plan := d.next.Service.Plan
-	return waiting && r.InPhase >= plan.Patience.For.Std()+plan.dwell(r.Weight)
-}
-
 // turnBack records that the permit is gone, whoever deleted it: the candidate weighs 0 from here on.
 func (d *decider) turnBack(r *Release) {
 	at := r.Weight
@@ -72,7 +66,8 @@ func (d *decider) turnBack(r *Release) {
 		r.Cause = "its permit was deleted"
 	}
 	r.Withdrawn = d.next.Service.Wish() != r.Candidate.Ref
-	r.Phase, r.InPhase, r.Weight = RollingBack, 0, 0
+	r.enter(RollingBack)
+	r.Weight = 0
 	r.Waits = "the proxies to accept weight 0"
 	d.next.Last = &Outcome{Release: r.ID, From: d.next.Live.Ref, To: r.Candidate.Ref, Result: RolledBack, Reason: r.Cause, Weight: at, At: d.Now}
 	d.event("rolling back", "%s at %s: %s", r.Candidate.Ref, at, r.Cause)
@@ -105,7 +100,8 @@ func (d *decider) rollingBack(r *Release) {
 // restart begins the climb again after the proxies may have fallen back to live by themselves.
 func (d *decider) restart(r *Release) {
 	d.event("restarted", "at %s nothing proved that the release may go on for longer than the dead-man's time: it begins again at its first step", r.Weight)
-	r.Phase, r.Weight, r.InPhase = Gated, 0, 0
+	r.enter(Gated)
+	r.Weight = 0
 	r.Waits = "live to be observed again"
 }
 
@@ -128,7 +124,8 @@ func (d *decider) takeOrder(r *Release) {
 		}
 	case o.Verb == Resume:
 		d.obey()
-		r.Held, r.InPhase = "", 0
+		r.Held = ""
+		r.enter(r.Phase)
 	case o.Verb == Retry:
 		d.drop("the release runs already")
 	case o.Verb != Advance:
@@ -151,7 +148,7 @@ func (d *decider) advanceOrdered() bool {
 // gated waits until the proxies have what the candidate needs and live has been observed.
 func (d *decider) gated(r *Release) {
 	if why, blocked := d.blocksGate(r); blocked {
-		r.InPhase = 0 // live is observed from when the proxies are ready
+		r.enter(Gated) // live is observed from when the proxies are ready
 		d.waits(r, "%s", why)
 		return
 	}
@@ -181,12 +178,15 @@ func (d *decider) blocksGate(r *Release) (why string, yes bool) {
 
 // lacksCapacity holds the climb, and calls a person, while live has fewer endpoints than when the release began: a rollback needs them all.
 func (d *decider) lacksCapacity(r *Release) (why string, yes bool) {
-	if have := len(d.next.Live.Definition.Endpoints); have < r.Capacity {
+	if have := d.capacity(); have < r.Capacity {
 		d.out.Alarm = fmt.Sprintf("%s has %d endpoints, %d when the release began: no climb", d.next.Live.Ref, have, r.Capacity)
 		return fmt.Sprintf("live to have %d endpoints again, as when the release began", r.Capacity), true
 	}
 	return "", false
 }
+
+// capacity is how many endpoints live has.
+func (d *decider) capacity() int { return len(d.next.Live.Definition.Endpoints) }
 
 // shifting waits until the proxies have accepted the new weight.
 func (d *decider) shifting(r *Release) {
@@ -195,10 +195,9 @@ func (d *decider) shifting(r *Release) {
 		return
 	}
 	took := r.InPhase
-	r.InPhase = 0
-	r.Phase = Soaking
+	r.enter(Soaking)
 	if r.Mode != ByPlan || d.next.Service.Plan.tops(r.Weight) {
-		r.Phase = Baking
+		r.enter(Baking)
 	}
 	d.event("confirmed", "%s confirmed by %d of %d", r.Weight, d.Fleet.Confirmed, d.Fleet.Connected)
 	d.out.Events[len(d.out.Events)-1].Numbers = map[string]float64{"seconds": took.Seconds(), "weight": float64(r.Weight)}
@@ -270,14 +269,16 @@ func (d *decider) climb(r *Release) {
 
 func (d *decider) move(r *Release, to Weight) {
 	from := r.Weight
-	r.Phase, r.Weight, r.InPhase = Shifting, to, 0
+	r.enter(Shifting)
+	r.Weight = to
 	r.Waits = fmt.Sprintf("%d proxies to accept %s", d.Fleet.Connected, to)
 	d.event("moved", "%s → %s", from, to)
 }
 
 // commit pushes the new base while overlay and permit stay.
 func (d *decider) commit(r *Release) {
-	r.Phase, r.Weight, r.InPhase = Committing, MaxRunning, 0
+	r.enter(Committing)
+	r.Weight = MaxRunning
 	r.Waits = "the proxies to accept the new base"
 	d.event("committing", "%s", r.Candidate.Ref)
 }

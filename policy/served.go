@@ -66,11 +66,17 @@ type Release struct {
 	Weight    Weight        `json:"weight"`              // the candidate's, 0 to MaxRunning; live has the rest
 	Age       time.Duration `json:"age"`                 // since the release began, ns
 	InPhase   time.Duration `json:"inPhase"`             // since the phase began, ns
+	Unproven  time.Duration `json:"unproven,omitzero"`   // spent of the plan's patience in this phase, ns
 	Waits     string        `json:"waits"`               // what it waits for, in the operator's words
 	Held      string        `json:"held,omitempty"`      // why rampart itself paused the climb; resume clears it
 	Cause     string        `json:"cause,omitempty"`     // why it is rolled back, once it is
 	Withdrawn bool          `json:"withdrawn,omitempty"` // rolled back because the wish changed: nothing to refuse afterwards
 	Capacity  int           `json:"capacity"`            // live's endpoints when it began
+}
+
+// enter begins a phase, also the one it is in: what was timed by it begins anew.
+func (r *Release) enter(phase Phase) {
+	r.Phase, r.InPhase, r.Unproven = phase, 0, 0
 }
 
 // Outcome is how a release ended.
