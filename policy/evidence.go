@@ -123,7 +123,7 @@ func (j *Judgement) convict(reason string) {
 }
 
 // judgement puts the judge's numbers into words and a verdict: healthy needs enough requests, no report missing, no incident and evidence below the square
-// root of its limit.
+// root of its limit, against live and against the operator's limit.
 func (e *Evidence) judgement(s *Served, found judge.Evidence, reading Reading) Judgement {
 	j := Judgement{Reason: comparison(s, found), Incident: found.Incident, Numbers: numbers(found)}
 	if found.Convicted {
@@ -141,6 +141,8 @@ func (e *Evidence) judgement(s *Served, found judge.Evidence, reading Reading) J
 		j.Lacks = fmt.Sprintf("%s's own errors to pass (an incident of both)", s.Live.Backend)
 	case found.Log >= found.Limit/2:
 		j.Lacks = "the evidence to become clear"
+	case found.LogLimit >= found.Limit/2:
+		j.Lacks = fmt.Sprintf("%s's errors to be clear of their limit of %s", s.Release.Candidate.Backend, *s.Service.Analysis.Limits.Errors)
 	default:
 		j.Verdict = Healthy
 	}
@@ -169,7 +171,7 @@ func armText(name string, c judge.Counts) string {
 
 func numbers(found judge.Evidence) map[string]float64 {
 	return map[string]float64{
-		"log": found.Log, "logMax": found.LogMax, "limit": found.Limit, "phi": found.Phi,
+		"log": found.Log, "logMax": found.LogMax, "logLimit": found.LogLimit, "limit": found.Limit, "phi": found.Phi,
 		"stepCandidate": float64(found.StepCandidate.Good + found.StepCandidate.Bad), "stepCandidateErrors": float64(found.StepCandidate.Bad),
 		"stepLive": float64(found.StepLive.Good + found.StepLive.Bad), "stepLiveErrors": float64(found.StepLive.Bad),
 		"candidate": float64(found.Candidate.Good + found.Candidate.Bad), "candidateErrors": float64(found.Candidate.Bad),

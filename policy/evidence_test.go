@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 )
@@ -75,5 +77,98 @@ func TestShareSeenBlamesNobodyForEjectionsOfASharedOutage(t *testing.T) {
 	}
 	if !repeat(e, s, quarterSecond(0, 0, 0), 3*time.Second) {
 		t.Error("and later it is not seen any more that the candidate is cut off")
+	}
+}
+
+// limited is a service whose live fails as often as its candidate, above the operator's limit: nothing but the limit can tell.
+func limited(percent Share) (*Served, Reading) {
+	s := soakingAt(2500)
+	s.Service.Analysis.Limits.Errors = &percent
+	return s, quarterSecond(9, 3, 25)
+}
+
+// accustomed is evidence of a service whose live has long failed as often as the reading says, so that it is no incident.
+func accustomed(s *Served, r Reading) *Evidence {
+	e := NewEvidence(s.Release.ID, s.Service.Analysis)
+	at := s.Release.Weight
+	s.Release.Weight = 0
+	repeat(e, s, r, time.Minute)
+	s.Release.Weight = at
+	return e
+}
+
+func TestEvidenceAgainstTheLimitIsNoHealth(t *testing.T) {
+	s, r := limited(0.08)
+	e := accustomed(s, r)
+	doubted := 0
+	for e.Take(r, s).Verdict != Unhealthy && doubted < 1000 {
+		found := e.Errors.Evidence()
+		if found.StepCandidate.Good+found.StepCandidate.Bad < enough || found.LogLimit < found.Limit/2 {
+			continue
+		}
+		doubted++
+		if e.Latest.Verdict != Unknown || e.Latest.Lacks == "" {
+			t.Fatalf("%+v at %.1f of %.1f against the limit", e.Latest, found.LogLimit, found.Limit)
+		}
+	}
+	if doubted == 0 || doubted == 1000 {
+		t.Errorf("%d turns between doubt and conviction", doubted)
+	}
+}
+
+// DESIGN §9: a changed analysis applies from the next decision: a limit set in mid-release convicts.
+func TestALimitSetInMidReleaseConvicts(t *testing.T) {
+	s, r := limited(0.05)
+	limits := s.Service.Analysis.Limits
+	s.Service.Analysis.Limits = Limits{}
+	e := accustomed(s, r)
+	if repeat(e, s, r, time.Minute) {
+		t.Fatalf("convicted without a limit: %s", e.Latest.Reason)
+	}
+	s.Service.Analysis.Limits = limits
+	if !repeat(e, s, r, time.Minute) {
+		t.Fatalf("a limit of 5 %% lets 12 %% pass: %s", e.Latest.Reason)
+	}
+	if want := "above its limit of 5 %"; !strings.Contains(e.Latest.Reason, want) {
+		t.Errorf("%q does not say %q", e.Latest.Reason, want)
+	}
+}
+
+// DESIGN §9: a changed analysis applies from the next decision: a limit taken away in mid-release convicts no more, not by what was stored under it either.
+func TestALimitTakenAwayInMidReleaseConvictsNoMore(t *testing.T) {
+	s, r := limited(0.08)
+	e := accustomed(s, r)
+	for e.Errors.Evidence().LogLimit < e.Errors.Evidence().Limit/2 {
+		if e.Take(r, s).Verdict == Unhealthy {
+			t.Fatalf("convicted on half the evidence: %s", e.Latest.Reason)
+		}
+	}
+	stored, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Service.Analysis.Limits = Limits{}
+	again, err := LoadEvidence(stored, s.Release.ID, s.Service.Analysis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]*Evidence{"this leader": e, "the next leader": again} {
+		if repeat(e, s, r, time.Minute) || e.Latest.Verdict != Healthy {
+			t.Errorf("%s: %+v", name, e.Latest)
+		}
+	}
+}
+
+// DESIGN §9: a changed analysis applies from the next decision: a wider margin asks for evidence of its own, and a conviction under the old limit is forgotten with it.
+func TestAChangedAnalysisBeginsTheEvidenceAnew(t *testing.T) {
+	s, r := limited(0.05)
+	e := accustomed(s, r)
+	if !repeat(e, s, r, time.Minute) {
+		t.Fatal("a limit of 5 % lets 12 % pass")
+	}
+	wider := Share(0.2)
+	s.Service.Analysis.Limits.Errors = &wider
+	if repeat(e, s, r, time.Minute) {
+		t.Errorf("a limit of 20 %% convicts 12 %%: %s", e.Latest.Reason)
 	}
 }
