@@ -45,7 +45,7 @@ func TestADocumentThatFitsIsAccepted(t *testing.T) {
 	expectProblems(t, policy.Accept(parsed(t, shop).WithDefaults(), around()))
 }
 
-// TestOfTwoEqualHostsTheFirstServedStays and the second is refused by name (DESIGN: Rules, Hosts).
+// DESIGN §9: of two equal hosts the first served stays and the second is refused by name; `*` is allowed once per gateway.
 func TestOfTwoEqualHostsTheFirstServedStays(t *testing.T) {
 	a := around()
 	a.Others["cart"] = served(t, `{service: cart, hosts: [Shop.Example.com, "*"], gateways: [edge, default], backends: {blue: {}}, serve: blue}`)
@@ -80,13 +80,13 @@ func TestEveryRefusalReadsTheSameEachTime(t *testing.T) {
 	}
 }
 
-// TestAMissingGatewayIsRefused (DESIGN: Rules, gateways).
+// DESIGN §9: a service that names a missing gateway is refused.
 func TestAMissingGatewayIsRefused(t *testing.T) {
 	mine := parsed(t, "gateways: [edge, egde]\n"+shop).WithDefaults()
 	expectProblems(t, policy.Accept(mine, around()), `gateways[1]: no gateway is named "egde"; there are: default, edge`)
 }
 
-// TestANewRevisionOfTheLiveBackendIsRefused (DESIGN: Rules): its endpoints would change under the traffic.
+// DESIGN §9: a new revision of the live backend is refused: its endpoints would change under the traffic.
 func TestANewRevisionOfTheLiveBackendIsRefused(t *testing.T) {
 	a := around()
 	a.Served = served(t, shop)
@@ -101,7 +101,7 @@ func TestTheLiveBackendCannotBeLeftOut(t *testing.T) {
 	expectProblems(t, policy.Accept(next, a), "backends.blue: blue v1 is live and cannot be left out; let another backend serve first")
 }
 
-// TestTheLiveBackendKeepsEndpoints: live keeps its capacity, and a pool never shrinks to empty (DESIGN: What an Envoy is sent).
+// DESIGN §4: live keeps its capacity, and a pool never shrinks to empty.
 func TestTheLiveBackendKeepsEndpoints(t *testing.T) {
 	a := around()
 	a.Served = served(t, shop)
@@ -113,7 +113,7 @@ func TestTheLiveBackendKeepsEndpoints(t *testing.T) {
 	expectProblems(t, policy.Accept(empty, a))
 }
 
-// TestADocumentWithoutTheCandidateIsARollback: taking back the commit that added green must take back green (DESIGN: Rules, changing the wish back).
+// DESIGN §9: changing the wish back is a rollback, also by a document without the candidate: taking back the commit that added green must take back green.
 func TestADocumentWithoutTheCandidateIsARollback(t *testing.T) {
 	a := around()
 	a.Served = served(t, shop)
@@ -129,7 +129,7 @@ func TestAGatewayMayNotListenTwiceOnOneAddress(t *testing.T) {
 	expectProblems(t, policy.AcceptGateway(g, others))
 }
 
-// TestLegalButOddDocumentsAreWarnedOf has a row for each warning.
+// DESIGN §9: a list of routes without a catch-all is allowed, with a warning. There is a row for each warning.
 func TestLegalButOddDocumentsAreWarnedOf(t *testing.T) {
 	tests := map[string]struct {
 		text string

@@ -10,7 +10,7 @@ import (
 	"github.com/rampart-proxy/rampart/policy"
 )
 
-// TestEveryDefaultIsShown is what `get --defaults` prints of the smallest document. Each figure is DESIGN's (The documents).
+// DESIGN §9: every default is shown by `get --defaults`, here of the smallest document; tryTimeout defaults to half of timeout.
 func TestEveryDefaultIsShown(t *testing.T) {
 	const want = `service: shop
 gateways: [default]
@@ -51,7 +51,7 @@ analysis:
 	}
 }
 
-// TestOnlyTheDefaultGatewayListensByItself (DESIGN: Rules): on loopback.
+// DESIGN §9: only the default gateway listens by itself, on 127.0.0.1:10000; `listeners: []` is legal.
 func TestOnlyTheDefaultGatewayListensByItself(t *testing.T) {
 	tests := []struct {
 		gateway policy.Gateway
@@ -76,7 +76,7 @@ func TestHostsAndHeadersAreLowerCasedByDefaults(t *testing.T) {
 	}
 }
 
-// TestHalfATinyTimeoutIsNotNone: Envoy would take 0 ms for no timeout.
+// DESIGN §9: a timeout of 0s is none, and nothing else is: Envoy would take half of a tiny one for none, too.
 func TestHalfATinyTimeoutIsNotNone(t *testing.T) {
 	for timeout, want := range map[string]string{"1ms": "1ms", "3ms": "1ms", "0s": "0s", "1s": "500ms"} {
 		s := parsed(t, shop+"routes: [{timeout: "+timeout+"}]").WithDefaults()

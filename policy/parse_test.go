@@ -204,7 +204,7 @@ func TestADocumentsTextReadsBackToItself(t *testing.T) {
 	}
 }
 
-// TestJSONAndYAMLSayTheSame: one document per service, the same in either.
+// DESIGN §9: one document per service, the same in YAML and JSON.
 func TestJSONAndYAMLSayTheSame(t *testing.T) {
 	want, err := policy.ParseService("x", []byte(shop))
 	if err != nil {

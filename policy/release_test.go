@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the want sections of the transcripts")
 
 // TestReleasesFollowTheirTranscripts plays each transcript's turns against Decide, as a leader over a perfect etcd would, and compares what is served after
-// each with what the transcript wants. The paragraph at the head of each file says which of DESIGN's rules it shows.
+// each with what the transcript wants. The paragraph at the head of each file begins with the rule of DESIGN that it shows.
 func TestReleasesFollowTheirTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/release/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -35,6 +35,9 @@ func play(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	archive := txtar.Parse(data)
+	if !strings.HasPrefix(string(archive.Comment), "DESIGN §") {
+		t.Error("the transcript does not say first which rule it shows, as in: DESIGN §9: a pause lasts until resume.")
+	}
 	w := newWorld(t, string(section(t, archive, "service.yaml").Data))
 	var got strings.Builder
 	for line := range strings.Lines(string(section(t, archive, "turns").Data)) {
