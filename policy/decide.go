@@ -123,12 +123,14 @@ func (d *decider) takeDocument() {
 		return
 	}
 	changes := Differences(d.next.Service, d.Wish.Service)
+	if len(changes) == 0 {
+		changes = []string{"nothing in it has changed"}
+	}
+	before := d.next.Service.Plan
 	d.next.Service, d.next.Accepted, d.next.Refused = d.Wish.Service, d.Wish.Mod, nil
 	d.next.Live = d.redefine(d.next.Live)
 	if r := d.next.Release; r != nil {
-		kept := *r
-		kept.Candidate = d.redefineCandidate(r)
-		d.next.Release = &kept
+		d.next.Release = d.edited(r, before)
 	}
 	d.event("accepted", "document accepted: %s", strings.Join(changes, ", "))
 }
@@ -181,6 +183,17 @@ func (d *decider) redefineRunning(arm Arm) Arm {
 	return arm
 }
 
+// edited is a running release as the document that was just accepted wants it; before is the plan until then.
+func (d *decider) edited(r *Release, before Plan) *Release {
+	edited := *r
+	edited.Candidate = d.redefineCandidate(r)
+	edited.Mode = d.changedMode(r, before)
+	if !sameDefinition(edited.Candidate.Definition, r.Candidate.Definition) {
+		d.Fleet.Ready = 0 // for what they have accepted so far is the definition before
+	}
+	return &edited
+}
+
 // redefineCandidate applies a whole edited definition while the candidate has had no request, and new endpoints later.
 func (d *decider) redefineCandidate(r *Release) Arm {
 	arm := r.Candidate
@@ -229,22 +242,35 @@ func sameDefinition(a, b Backend) bool {
 
 // begin starts a release at weight 0. Its permit is created in the transaction that saves it.
 func (d *decider) begin(wish Ref) {
-	plan := d.next.Service.Plan
 	release := &Release{
 		ID:        fmt.Sprintf("%s-%d", wish.Backend, d.Revision),
 		Began:     d.Revision,
 		Candidate: Arm{Ref: wish, Definition: d.next.Service.Backends[wish.Backend]},
-		Mode:      ByPlan,
+		Mode:      d.mode(wish),
 		Phase:     Gated,
 		Capacity:  d.capacity(),
 		Waits:     "the proxies to accept the candidate's endpoints",
 	}
-	if plan.Cutover != nil || d.goingBack(wish) {
-		release.Mode = ByCutover
-	}
 	d.next.Release = release
 	d.out.CreatePermit = release.ID
 	d.event("began", "%s over %s", wish, d.next.Live.Ref)
+}
+
+// mode is how a release to wish climbs, as long as nobody orders otherwise.
+func (d *decider) mode(wish Ref) Mode {
+	if d.next.Service.Plan.Cutover != nil || d.goingBack(wish) {
+		return ByCutover
+	}
+	return ByPlan
+}
+
+// changedMode lets a running release follow a plan that became a cutover, or is one no more.
+func (d *decider) changedMode(r *Release, before Plan) Mode {
+	same := (before.Cutover == nil) == (d.next.Service.Plan.Cutover == nil)
+	if same || r.Mode == ByPromote {
+		return r.Mode
+	}
+	return d.mode(r.Candidate.Ref)
 }
 
 // goingBack reports whether wish is what was live before the last commit, not longer ago than keep.

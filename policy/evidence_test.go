@@ -172,3 +172,24 @@ func TestAChangedAnalysisBeginsTheEvidenceAnew(t *testing.T) {
 		t.Errorf("a limit of 20 %% convicts 12 %%: %s", e.Latest.Reason)
 	}
 }
+
+// DESIGN §9: in the warm-up, at the first step, only the guard rail counts.
+func TestInTheWarmupOnlyTheGuardRailCounts(t *testing.T) {
+	first := soakingAt(2500)
+	first.Service.Plan.Steps, first.Service.Plan.Exponential = []Weight{2500, Full}, nil
+	cold := *first.Release
+	cold.InPhase = 0
+	first.Release = &cold
+	slow, broken := quarterSecond(0, 4, 25), quarterSecond(0, 15, 25)
+	e := settled(first)
+	if repeat(e, first, slow, 20*time.Second) {
+		t.Errorf("16 %% errors convict in the warm-up: %s", e.Latest.Reason)
+	}
+	if !repeat(settled(first), first, broken, 5*time.Second) {
+		t.Error("60 % errors pass in the warm-up")
+	}
+	cold.InPhase = first.Service.Plan.Warmup.Std()
+	if !repeat(e, first, slow, 20*time.Second) {
+		t.Error("16 % errors pass after the warm-up")
+	}
+}

@@ -6,7 +6,7 @@ func (d *decider) spendPatience(r *Release) {
 	case d.Judgement.Verdict == Healthy:
 		r.Unproven = 0
 	case d.awaitsEvidence(r):
-		over := r.InPhase - d.next.Service.Plan.dwell(r.Weight)
+		over := r.InPhase - r.dwell(d.next.Service.Plan)
 		r.Unproven += max(0, min(d.Elapsed, over))
 	}
 }

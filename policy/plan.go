@@ -73,13 +73,17 @@ func (p Plan) next(weight Weight) (Rung, bool) {
 	return Rung{}, false
 }
 
-// dwell returns how long a release stays at weight at least. The first step also lasts the warm-up, in which only the guard rail counts.
+// dwell returns how long a release stays at weight at least. The first step also lasts the warm-up, in which only the guard rail counts. A weight that is no
+// step of the plan, because another plan led to it, lasts a soak, and one above the top bakes like the top.
 func (p Plan) dwell(weight Weight) time.Duration {
 	dwell := p.Soak.Std()
 	for _, rung := range p.Rungs() {
 		if rung.Weight == weight {
 			dwell = rung.Dwell
 		}
+	}
+	if p.tops(weight) {
+		dwell = p.Bake.Std()
 	}
 	if weight <= p.first() {
 		dwell += p.Warmup.Std()

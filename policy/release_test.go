@@ -106,7 +106,9 @@ func (w *world) do(line string) string {
 		if !strings.Contains(w.text, old) {
 			w.t.Fatalf("%s: the document does not contain %q", line, old)
 		}
-		w.put(strings.ReplaceAll(w.text, old, replacement))
+		w.put(strings.ReplaceAll(w.text, old, strings.ReplaceAll(replacement, `\n`, "\n")))
+	case "show": // what is served besides weights
+		return w.show()
 	case "wish": // wish OLD NEW: serve another backend
 		w.put(strings.Replace(w.text, "serve: "+words[1], "serve: "+words[2], 1))
 	case "delete":
@@ -264,4 +266,24 @@ func (w *world) describe() string {
 		text += fmt.Sprintf("; %s is refused until the wish changes", *s.Blocked)
 	}
 	return text + "\n"
+}
+
+// show prints the routes and what stands behind both arms.
+func (w *world) show() string {
+	var out strings.Builder
+	for _, r := range w.served.Service.Routes {
+		fmt.Fprintf(&out, "  route %s%s: timeout %s\n", r.Match.Path, r.Match.Prefix, r.Timeout)
+	}
+	arms := []policy.Arm{w.served.Live}
+	if r := w.served.Release; r != nil {
+		arms = append(arms, r.Candidate)
+	}
+	for _, arm := range arms {
+		fmt.Fprintf(&out, "  %s: %s", arm.Ref, strings.Join(append(arm.Definition.Endpoints, string(arm.Definition.Protocol)), " "))
+		if arm.Definition.Health != nil {
+			fmt.Fprintf(&out, ", health at %s", arm.Definition.Health.Path)
+		}
+		out.WriteString("\n")
+	}
+	return out.String()
 }

@@ -195,10 +195,7 @@ func (d *decider) shifting(r *Release) {
 		return
 	}
 	took := r.InPhase
-	r.enter(Soaking)
-	if r.Mode != ByPlan || d.next.Service.Plan.tops(r.Weight) {
-		r.enter(Baking)
-	}
+	r.rest(d.next.Service.Plan)
 	d.event("confirmed", "%s confirmed by %d of %d", r.Weight, d.Fleet.Confirmed, d.Fleet.Connected)
 	d.out.Events[len(d.out.Events)-1].Numbers = map[string]float64{"seconds": took.Seconds(), "weight": float64(r.Weight)}
 	d.soaking(r)
@@ -210,6 +207,7 @@ func (d *decider) soaking(r *Release) {
 		d.waits(r, "%s", d.unconfirmed(r))
 		return
 	}
+	r.rest(d.next.Service.Plan) // a changed plan may have moved the top
 	if d.advanceOrdered() {
 		d.climb(r)
 		return
@@ -227,10 +225,7 @@ func (d *decider) soaking(r *Release) {
 
 // holds says why the climb may not go on yet.
 func (d *decider) holds(r *Release) (why string, yes bool) {
-	dwell := d.next.Service.Plan.dwell(r.Weight)
-	if r.Mode != ByPlan {
-		dwell = guardOnly
-	}
+	dwell := r.dwell(d.next.Service.Plan)
 	if why, yes := d.lacksCapacity(r); yes {
 		return why, yes
 	}
@@ -255,10 +250,9 @@ func (d *decider) climb(r *Release) {
 		d.obey()
 	}
 	r.Held = ""
-	plan := d.next.Service.Plan
-	rung, more := plan.next(r.Weight)
+	rung, _ := d.next.Service.Plan.next(r.Weight)
 	switch {
-	case r.Phase == Baking || (r.Phase != Gated && !more):
+	case r.Phase == Baking:
 		d.commit(r)
 	case r.Mode != ByPlan:
 		d.move(r, MaxRunning)
@@ -342,10 +336,7 @@ func (s *Served) StepTime() time.Duration {
 	case r.Phase == Gated && r.Mode == ByPlan:
 		return observeLive
 	case r.Phase == Soaking || r.Phase == Baking:
-		if r.Mode != ByPlan {
-			return guardOnly
-		}
-		return s.Service.Plan.dwell(r.Weight)
+		return r.dwell(s.Service.Plan)
 	}
 	return 0
 }

@@ -79,6 +79,36 @@ func (r *Release) enter(phase Phase) {
 	r.Phase, r.InPhase, r.Unproven = phase, 0, 0
 }
 
+// rest enters the phase that belongs to a weight once it is confirmed: at its top a release bakes, below it soaks. In that phase already, it goes on.
+func (r *Release) rest(p Plan) {
+	phase := Soaking
+	if r.tops(p) {
+		phase = Baking
+	}
+	if r.Phase != phase {
+		r.enter(phase)
+	}
+}
+
+// tops reports whether the release is where it ends: the next move is the commit.
+func (r *Release) tops(p Plan) bool {
+	if r.Mode != ByPlan {
+		return r.Weight >= MaxRunning
+	}
+	return p.tops(r.Weight)
+}
+
+// dwell is how long the release stays at its weight at least. At once means that only the top is looked at.
+func (r *Release) dwell(p Plan) time.Duration {
+	switch {
+	case r.Mode == ByPlan:
+		return p.dwell(r.Weight)
+	case r.tops(p):
+		return guardOnly
+	}
+	return 0
+}
+
 // Outcome is how a release ended.
 type Outcome struct {
 	Release string    `json:"release"`
