@@ -99,6 +99,7 @@ func TestAServiceWaitsForItsGateway(t *testing.T) {
 	}
 }
 
+// DESIGN §9: `listeners: []` is legal.
 func TestListenersFollowTheirDocument(t *testing.T) {
 	w := newWorld(t)
 	w.flush(1)

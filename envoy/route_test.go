@@ -38,6 +38,7 @@ func TestOnlyIdempotentRoutesRepeatWhatReachedTheApplication(t *testing.T) {
 	same(t, "default timeout", other.GetTimeout().AsDuration(), 15*time.Second)
 }
 
+// DESIGN §9: `timeout: 0s` is none.
 func TestARouteWithoutATimeoutNeverCutsAStream(t *testing.T) {
 	a := hostOf(policy.Route{Timeout: seconds(0), Idempotent: true}).GetRoutes()[0].GetRoute()
 	if a.GetTimeout() == nil || a.GetTimeout().AsDuration() != 0 || a.GetIdleTimeout() == nil || a.GetIdleTimeout().AsDuration() != 0 {

@@ -65,6 +65,7 @@ func TestGoodReleaseIsCommittedWithoutAFailedRequest(t *testing.T) {
 }
 
 // Errors of the candidate alone take it back; the wish is refused until it changes.
+// DESIGN §9: a release that is taken back gives everything to live.
 func TestBadReleaseIsTakenBack(t *testing.T) {
 	r := releasing(t)
 	if err := r.green.Fail(r.ctx, 0.5); err != nil {

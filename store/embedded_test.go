@@ -200,6 +200,7 @@ func TestASecondProcessOnTheSameDataSaysSo(t *testing.T) {
 	}
 }
 
+// DESIGN §9: children die with their parent.
 func TestEtcdDiesWithItsKilledParent(t *testing.T) {
 	t.Parallel()
 	data := shortFolder(t)

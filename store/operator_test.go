@@ -12,6 +12,7 @@ import (
 	"github.com/rampart-proxy/rampart/policy"
 )
 
+// DESIGN §9: apply writes all documents in one compare-and-put transaction.
 func TestDocumentsAreAllPutOrNone(t *testing.T) {
 	t.Parallel()
 	s := startEtcd(t).dial()

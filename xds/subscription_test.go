@@ -48,6 +48,7 @@ func TestUnknownNamesAreAnsweredAsRemovedAtOnce(t *testing.T) {
 	})
 }
 
+// DESIGN §9: a proxy of an unknown gateway is answered empty everywhere.
 func TestAProxyOfAnUnknownGroupIsAnsweredEmptyEverywhere(t *testing.T) {
 	opened(t, func(r *rig) {
 		c := r.client("n1")

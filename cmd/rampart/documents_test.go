@@ -60,6 +60,7 @@ func TestAFolderIsItsDocuments(t *testing.T) {
 	contains(t, e.expect(0, "apply", "-f", folder).out, "gateway edge: new gateway", "shop: new service")
 }
 
+// DESIGN §9: apply checks all documents; any error writes none.
 func TestOneErrorInOneDocumentWritesNone(t *testing.T) {
 	e := startEtcd(t)
 	e.lead()
@@ -110,6 +111,7 @@ func TestADocumentThatOnlyTheLeaderCanRefuseIsReported(t *testing.T) {
 	_ = l
 }
 
+// DESIGN §9: apply waits up to 10 s for the document to be accepted.
 func TestWithoutALeaderADocumentIsStoredAndNotYetAccepted(t *testing.T) {
 	e := startEtcd(t)
 	got := e.expect(statusNotHere, "apply", e.file("shop.yaml", strings.Replace(blueYAML(), "gateways: [edge]\n", "", 1)))
@@ -151,6 +153,7 @@ func TestLintFindsWithoutAServerWhatApplyWould(t *testing.T) {
 	}
 }
 
+// DESIGN §9: delete asks, or needs --yes; it is refused while a release runs.
 func TestDeletingAsksAndIsRefusedWhileAReleaseRuns(t *testing.T) {
 	e := startEtcd(t)
 	e.lead()

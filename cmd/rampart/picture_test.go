@@ -202,6 +202,7 @@ func TestANewPictureIsDrawnOverTheLast(t *testing.T) {
 	}
 }
 
+// DESIGN §9: wait is for the document's own outcome.
 func TestTheOutcomeIsOfWhatWasAwaited(t *testing.T) {
 	green, blue := policy.Ref{Backend: "green", Revision: "v42"}, policy.Ref{Backend: "blue", Revision: "v41"}
 	await := awaited{mod: 9, target: green, known: true}

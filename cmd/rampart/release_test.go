@@ -27,6 +27,7 @@ func (l *leader) hurry() { l.set(func(l *leader) { l.elapsed = 5 * time.Second }
 
 func (l *leader) rest() { l.set(func(l *leader) { l.elapsed = 0 }) }
 
+// DESIGN §9: wait waits until served reflects the document, then for its outcome.
 func TestWaitSaysYesWhenTheReleaseIsCommitted(t *testing.T) {
 	e, l := released(t)
 	out, errs, ended := e.start(t.Context(), "wait", "shop", "--timeout", "1m")
@@ -130,6 +131,7 @@ func TestRollbackWorksWithoutALeader(t *testing.T) {
 	contains(t, e.expect(0, "why", "shop").out, "shop takes green v42 back: its permit is gone.", "No replica leads at present")
 }
 
+// DESIGN §9: a pause lasts until resume.
 func TestAPauseRestsTheClimbUntilResume(t *testing.T) {
 	e, l := released(t)
 	contains(t, e.expect(0, "pause", "shop").out, "shop is paused with green v42 at 0 %", "`rampart resume shop`")
@@ -160,6 +162,7 @@ func TestResumeEndsAHoldOfRampartsOwn(t *testing.T) {
 	}
 }
 
+// DESIGN §9: promote is full weight at once.
 func TestOrdersAreObeyedOrSayWhyNot(t *testing.T) {
 	e, l := released(t)
 	contains(t, e.expect(statusNo, "retry", "shop").err, "retry shop: a release of green v42 runs already")

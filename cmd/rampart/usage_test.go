@@ -41,6 +41,7 @@ func TestWhatIsNoCommandIsAUsageError(t *testing.T) {
 	}
 }
 
+// DESIGN §9: client commands talk to etcd, or to the embedded one's socket.
 func TestWithoutAServerEveryClientCommandSaysHowToStartOne(t *testing.T) {
 	folder := t.TempDir()
 	document := filepath.Join(folder, "shop.yaml")
@@ -82,6 +83,7 @@ func TestEveryFlagIsReadFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// DESIGN §9: state lives in /var/lib/rampart (root) or ~/.local/state/rampart.
 func TestTheDataFolderDependsOnTheUser(t *testing.T) {
 	t.Setenv("HOME", "/home/somebody")
 	want := "/home/somebody/.local/state/rampart"
