@@ -96,7 +96,7 @@ func (e *Evidence) Take(reading Reading, s *Served) Judgement {
 // cutOff asks whether the candidate gets far less traffic than its weight says: its proxies ejected it, or cannot reach it.
 func (e *Evidence) cutOff(reading Reading, turn judge.Turn) bool {
 	live, candidate := reading.SteadyLive.Issued, reading.SteadyCandidate.Issued
-	steady := !turn.NewStep && live+candidate > 0 && e.unrest == 0
+	steady := !turn.NewStep && e.unrest == 0
 	return e.seen.Turn(turn.Length, turn.Share, steady, judge.Issued{Live: live, Candidate: candidate})
 }
 

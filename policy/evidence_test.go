@@ -193,3 +193,16 @@ func TestInTheWarmupOnlyTheGuardRailCounts(t *testing.T) {
 		t.Error("16 % errors pass after the warm-up")
 	}
 }
+
+// The reports of one or two proxies beat against the turns: some turns bring none and the next ones bring two.
+func TestShareSeenIsNotHeldUpByTurnsWithoutReports(t *testing.T) {
+	s := soakingAt(2500)
+	e := settled(s)
+	none := Reading{Interval: 250 * time.Millisecond}
+	for range 6 {
+		if e.Take(none, s).Verdict == Unhealthy || e.Take(quarterSecond(0, 0, 0), s).Verdict == Unhealthy {
+			return
+		}
+	}
+	t.Error("three seconds of nothing for the candidate do not convict")
+}

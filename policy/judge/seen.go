@@ -9,6 +9,7 @@ const (
 	seenOver  = time.Second
 	seenLeast = 20   // candidate requests that should have been issued
 	seenPart  = 0.25 // of them, below which the candidate is cut off
+	seenEmpty = 2    // turns in a row that may bring nothing
 )
 
 // Issued is how many tries proxies started to each arm in one turn.
@@ -20,24 +21,48 @@ type Seen struct {
 	recent window // requests issued, as Good, in the steady turns of the last 10 s
 	fresh  int    // newest turns that are of the present share, without a gap
 	share  float64
+	empty  int           // newest turns that brought nothing
+	late   time.Duration // their time: what comes next counts as the traffic of it, too
 }
 
 // Turn takes what both arms were issued in one turn and reports whether the candidate is cut off: over at least the last second it should have been issued 20
 // requests or more and was issued less than a quarter, while live got at least half of its part of what is usual. A turn that is not steady, of another share than
 // the one before, or no reading (see Turn) says nothing, and the second begins anew after it.
+//
+// A turn without requests is passed over: the reports of a few proxies beat against the turns, so that some bring none and the next ones two. After more than
+// two in a row the second begins anew.
 func (s *Seen) Turn(length time.Duration, share float64, steady bool, issued Issued) bool {
 	t, ok := Turn{Length: length, Share: share, Live: Counts{Good: issued.Live}, Candidate: Counts{Good: issued.Candidate}}.fit()
-	if !ok || !steady || t.Share != s.share {
-		s.fresh = 0
-		s.share = t.Share
-		if math.IsNaN(s.share) {
-			s.share = 0
-		}
+	switch {
+	case !ok || !steady || t.Share != s.share:
+		s.anew(t.Share)
+		return false
+	case t.arms().finished() == 0:
+		s.pass(t.Length)
 		return false
 	}
-	s.recent.add(t.Length, t.arms())
+	s.recent.add(fitLength(s.late+t.Length), t.arms())
 	s.fresh = min(s.fresh+1, s.recent.ring.n)
+	s.empty, s.late = 0, 0
 	return s.cutOff()
+}
+
+// anew forgets the second, but not what traffic is usual.
+func (s *Seen) anew(share float64) {
+	if math.IsNaN(share) {
+		share = 0
+	}
+	s.share, s.fresh, s.empty, s.late = share, 0, 0, 0
+}
+
+// pass passes over a turn that brought nothing.
+func (s *Seen) pass(length time.Duration) {
+	if s.empty == seenEmpty {
+		s.fresh, s.late = 0, 0
+		return
+	}
+	s.empty++
+	s.late += length
 }
 
 func (s *Seen) cutOff() bool {

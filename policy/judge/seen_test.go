@@ -110,3 +110,52 @@ func TestSeenTakesTurnsOfAnyLength(t *testing.T) {
 		}
 	}
 }
+
+// beating is a fleet of few proxies whose reports beat against the turns: after each turn that brings the reports of several come as many that bring none.
+func beating(s *judge.Seen, empty, turns int, f flow) int {
+	for i := range turns {
+		f := f
+		if i%(empty+1) != 0 {
+			f = flow{}
+		}
+		if f.into(s) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func TestSeenIsNotHeldUpByTurnsWithoutReports(t *testing.T) {
+	for empty, most := range map[int]int{1: 6, 2: 7} {
+		s := &judge.Seen{}
+		many := uint64(empty + 1)
+		if turn := beating(s, empty, 60, flow{56 * many, 19 * many}); turn != 0 {
+			t.Fatalf("%d empty turns: the configured split convicted at turn %d", empty, turn)
+		}
+		if turn := beating(s, empty, 40, flow{75 * many, 0}); turn == 0 || turn > most {
+			t.Errorf("%d empty turns: convicted at turn %d, not within %d", empty, turn, most)
+		}
+	}
+}
+
+// The time of a turn without reports is not lost: what comes next counts as the traffic of both, so that a fall of the whole fleet's traffic is still seen.
+func TestSeenCountsTheTimeOfTurnsWithoutReports(t *testing.T) {
+	if turn := beating(running(t), 2, 12, flow{50, 0}); turn != 0 {
+		t.Errorf("convicted at turn %d although live fell to a quarter, too", turn)
+	}
+	if turn := beating(running(t), 1, 40, flow{75, 0}); turn == 0 {
+		t.Error("half of all traffic is still there, and it does not convict")
+	}
+}
+
+func TestSeenBeginsAnewAfterThreeTurnsWithoutReports(t *testing.T) {
+	s := running(t)
+	for range 20 {
+		if until(s, 2, flow{75, 0}) != 0 || until(s, 3, flow{}) != 0 {
+			t.Fatal("convicted")
+		}
+	}
+	if until(s, 6, flow{75, 0}) == 0 {
+		t.Error("a whole second after the last gap does not convict")
+	}
+}
