@@ -124,8 +124,7 @@ func (d *decider) takeOrder(r *Release) {
 		}
 	case o.Verb == Resume:
 		d.obey()
-		r.Held = ""
-		r.enter(r.Phase)
+		r.Held, r.Unproven = "", 0
 	case o.Verb == Retry:
 		d.drop("the release runs already")
 	case o.Verb != Advance:
