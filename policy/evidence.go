@@ -160,7 +160,7 @@ func comparison(s *Served, found judge.Evidence) string {
 		armText(s.Release.Candidate.Backend, candidate), armText(s.Live.Backend, live), odds(log), odds(found.Limit))
 	if found.By == "limit" {
 		text = fmt.Sprintf("errors: %s, above its limit of %s; evidence %s : 1", armText(s.Release.Candidate.Backend, candidate),
-			*s.Service.Analysis.Limits.Errors, odds(found.LogLimit))
+			*s.Service.Analysis.Limits.Errors, odds(found.LimitMax))
 	}
 	return text
 }

@@ -170,8 +170,8 @@ func (p picture) patienceText(r *policy.Release, plan policy.Plan) string {
 	if r.Mode != policy.ByPlan || plan.Patience == nil {
 		return ""
 	}
-	rest := p.service.served.StepTime() + plan.Patience.For.Std() - p.inPhase()
-	if rest <= 0 {
+	rest := plan.Patience.For.Std() - r.Unproven - (p.inPhase() - r.InPhase)
+	if rest <= 0 || len(p.service.served.Live.Definition.Endpoints) < r.Capacity {
 		return ""
 	}
 	if plan.Patience.Then == policy.ThenRollback {

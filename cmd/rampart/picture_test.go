@@ -56,6 +56,7 @@ func pictures() map[string]func(p *picture, r *policy.Release) {
 		"soaking": func(*picture, *policy.Release) {},
 		"lacking": func(p *picture, r *policy.Release) {
 			r.InPhase, r.Waits = 40*time.Second, "20 finished requests to green at this weight"
+			r.Unproven = 10 * time.Second
 			p.evidence.Latest = policy.Judgement{Reason: "errors: green no requests against blue 0.21 %", Lacks: r.Waits}
 		},
 		"silent": func(p *picture, r *policy.Release) {

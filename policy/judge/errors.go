@@ -194,8 +194,9 @@ func (e *Errors) pace(t Turn) pace {
 type Evidence struct {
 	Log       float64 // ln of the wealth against live now
 	LogMax    float64 // its maximum; e^-LogMax is a p-value that holds however often one looks
-	Limit     float64 // what LogMax and LogLimit are compared with
-	LogLimit  float64 // maximum of the wealth against the operator's limit; 0 without one
+	Limit     float64 // what LogMax and LimitMax are compared with
+	LogLimit  float64 // ln of the wealth against the operator's limit now; 0 without one
+	LimitMax  float64 // its maximum
 	Convicted bool    // for good, once it is
 	By        string  // "errors" or "limit"
 	Incident  bool    // live is in an incident: hold, whatever the candidate does
@@ -214,7 +215,7 @@ func (e *Errors) Evidence() Evidence {
 	}
 	recent := e.recent.last(span)
 	return Evidence{
-		Log: e.margin.now, LogMax: e.margin.peak, Limit: e.limit, LogLimit: e.ceiling.peak,
+		Log: e.margin.now, LogMax: e.margin.peak, Limit: e.limit, LogLimit: e.ceiling.now, LimitMax: e.ceiling.peak,
 		Convicted: e.by != "", By: e.by, Incident: e.held,
 		Phi: e.noise.value, Level: e.incident.level(),
 		Live: e.all.live, Candidate: e.all.candidate,
