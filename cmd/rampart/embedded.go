@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,15 @@ func embeddedCommand(args ...string) *exec.Cmd {
 		self = os.Args[0]
 	}
 	return exec.Command(self, append([]string{embeddedName}, args...)...)
+}
+
+// newEmbeddedEtcd is the etcd of a data folder, to be run beside the replica.
+func newEmbeddedEtcd(s serving) store.Embedded {
+	e := store.Embedded{Dir: filepath.Join(s.folder, "etcd"), Socket: store.SocketPath(s.folder), Log: s.log, Command: embeddedCommand}
+	if s.etcdListen != "" {
+		e.Listen = "http://" + s.etcdListen
+	}
+	return e
 }
 
 func newEmbedded(*app) *cobra.Command {

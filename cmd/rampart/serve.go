@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,7 +42,12 @@ func newServe(a *app) *cobra.Command {
 		Long: "Serve runs one replica with its own supervised etcd, or over the etcd that --etcd names. Proxies connect to --xds; `rampart bootstrap` writes what they need.\n" +
 			"It opens no other TCP port. SIGTERM and SIGINT end it within seconds; proxies keep what they have, and running ramps fall back by the dead-man's switch.",
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), f) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.serve(c.Context(), f); err != nil {
+				return fmt.Errorf("serve: %w", err)
+			}
+			return nil
+		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&f.xds, "xds", defaultXds, "address for proxies: host:port on loopback, or unix:/path")
@@ -53,36 +60,40 @@ func newServe(a *app) *cobra.Command {
 }
 
 // serve runs a replica until ctx ends.
-func (a *app) serve(ctx context.Context, f serveFlags) error {
+func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	log, err := newLog(a, f)
 	if err != nil {
 		return err
 	}
+	where, err := f.places(a.flags.etcd)
+	if err != nil {
+		return err
+	}
 	if f.leaderTTL < 2*time.Second {
-		return usage("serve: --leader-ttl %s is below 2s, the least etcd can hold a lease", f.leaderTTL)
+		return usage("--leader-ttl %s is below 2s, the least etcd can hold a lease", f.leaderTTL)
 	}
 	folder := a.dataFolder()
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return fmt.Errorf("serve: make the data folder: %w", err)
-	}
 	unlock, err := store.LockFolder(folder)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return fmt.Errorf("%w; expected a folder for this server alone: name one with --data", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	listeners, err := listenAll(f.xds, f.http)
+	s, err := open(where)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
-	return a.serveWith(ctx, serving{flags: f, folder: folder, log: log, xds: listeners[0], http: listeners[1]})
+	defer s.close()
+	s.leaderTTL, s.folder, s.log = f.leaderTTL, folder, log
+	return a.serveWith(ctx, s)
 }
 
 // serving is a replica's process once its folder is locked and its ports are open.
 type serving struct {
-	flags     serveFlags
-	folder    string
-	log       *slog.Logger
-	xds, http net.Listener
+	leaderTTL  time.Duration
+	folder     string
+	log        *slog.Logger
+	xds, http  net.Listener
+	etcdListen string // address for the embedded etcd to open; "" is none
 }
 
 // serveWith runs the embedded etcd, when there is no other, and the replica over it. The replica ends first, so that it can resign.
@@ -91,53 +102,38 @@ func (a *app) serveWith(ctx context.Context, s serving) error {
 	etcdContext, stopEtcd := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEtcd()
 	config := a.etcdConfig(s.log)
+	ready := func() error { return nil }
 	if len(config.Endpoints) == 0 {
-		embedded, err := newEmbeddedEtcd(s)
-		if err != nil {
-			return err
-		}
+		embedded := newEmbeddedEtcd(s)
 		config.Endpoints = []string{"unix://" + embedded.Socket}
 		group.Go(func() error { return embedded.Run(etcdContext) })
-		if err := embedded.Ready(groupContext); err != nil {
-			stopEtcd()
-			return errors.Join(fmt.Errorf("serve: %w", err), group.Wait())
-		}
+		ready = func() error { return embedded.Ready(groupContext) }
 	}
 	group.Go(func() error {
 		defer stopEtcd()
+		if err := ready(); err != nil {
+			return err
+		}
 		return a.runReplica(groupContext, s, config)
 	})
 	return group.Wait()
 }
 
-func newEmbeddedEtcd(s serving) (store.Embedded, error) {
-	if s.flags.etcdListen != "" {
-		if err := mustBeLoopback("--etcd-listen", s.flags.etcdListen); err != nil {
-			return store.Embedded{}, fmt.Errorf("serve: %w", err)
-		}
-	}
-	embedded := store.Embedded{Dir: filepath.Join(s.folder, "etcd"), Socket: store.SocketPath(s.folder), Log: s.log, Command: embeddedCommand}
-	if s.flags.etcdListen != "" {
-		embedded.Listen = "http://" + s.flags.etcdListen
-	}
-	return embedded, nil
-}
-
 func (a *app) runReplica(ctx context.Context, s serving, config store.Config) error {
 	client, err := store.Dial(ctx, config)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	defer client.Close()
 	id, err := replica.ID(s.folder)
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	r, err := replica.New(replica.Config{
-		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.flags.leaderTTL, Now: time.Now, Log: s.log,
+		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Now: time.Now, Log: s.log,
 	})
 	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+		return err
 	}
 	s.log.Info("serves", "xds", s.xds.Addr().String(), "http", s.http.Addr().String(), "data", s.folder)
 	return r.Run(ctx)
@@ -146,7 +142,7 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 func newLog(a *app, f serveFlags) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, usage("serve: --log-level %q is not debug, info, warn or error", f.logLevel)
+		return nil, usage("--log-level %q is not debug, info, warn or error", f.logLevel)
 	}
 	options := &slog.HandlerOptions{Level: level}
 	switch f.logFormat {
@@ -155,58 +151,160 @@ func newLog(a *app, f serveFlags) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(a.err, options)), nil
 	}
-	return nil, usage("serve: --log-format %q is not text or json", f.logFormat)
+	return nil, usage("--log-format %q is not text or json", f.logFormat)
 }
 
-// listenAll opens all addresses or none.
-func listenAll(addresses ...string) ([]net.Listener, error) {
-	var open []net.Listener
-	for _, address := range addresses {
-		listener, err := listen(address)
-		if err != nil {
-			for _, l := range open {
-				err = errors.Join(err, l.Close())
-			}
-			return nil, err
-		}
-		open = append(open, listener)
-	}
-	return open, nil
+// place is somewhere to listen, named by a flag.
+type place struct {
+	flag, text string // as the operator wrote them
+	network    string // "tcp" or "unix"
+	address    string
 }
 
-// listen opens a loopback TCP address or a unix socket. Anything else would need TLS, which does not exist yet.
-func listen(address string) (net.Listener, error) {
-	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
-		// The folder's lock says that no other replica of ours uses this socket.
-		if info, err := os.Stat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-			if err := os.Remove(path); err != nil {
-				return nil, fmt.Errorf("listen on %s: %w", address, err)
-			}
-		}
-		listener, err := net.Listen("unix", path)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
-		}
-		return listener, os.Chmod(path, 0o600)
+// places are where a server listens. The zero place of etcd is nowhere.
+type places struct{ xds, http, etcd place }
+
+// places checks the addresses without touching anything.
+func (f serveFlags) places(etcd []string) (where places, err error) {
+	if f.etcdListen != "" && len(etcd) > 0 {
+		return places{}, usage("--etcd-listen opens the embedded etcd, and --etcd %s is used instead of that; expected one of the two", strings.Join(etcd, ","))
 	}
-	if err := mustBeLoopback("listen", address); err != nil {
-		return nil, err
+	if where.xds, err = placeOf("--xds", f.xds); err != nil {
+		return places{}, err
 	}
-	listener, err := net.Listen("tcp", address)
+	if where.http, err = placeOf("--http", f.http); err != nil {
+		return places{}, err
+	}
+	if f.etcdListen != "" {
+		where.etcd, err = loopbackPlace(place{flag: "--etcd-listen", text: f.etcdListen}, "127.0.0.1:PORT")
+	}
+	return where, err
+}
+
+// placeOf reads an address that is on loopback or a unix socket.
+func placeOf(flag, text string) (place, error) {
+	p := place{flag: flag, text: text}
+	path, isUnix := strings.CutPrefix(text, "unix:")
+	if !isUnix {
+		return loopbackPlace(p, "127.0.0.1:PORT or unix:/path")
+	}
+	// Without a folder it would be an abstract socket, which every user of the machine can open, or lie where clients do not look. The kernel's field holds a
+	// zero at its end.
+	if most := len(syscall.RawSockaddrUnix{}.Path) - 1; !filepath.IsAbs(path) || len(path) > most {
+		return place{}, usage("%s %s: expected unix:/path, absolute and of at most %d bytes", flag, text, most)
+	}
+	p.network, p.address = "unix", path
+	return p, nil
+}
+
+// loopbackPlace refuses an address that others could reach: without TLS and client certificates anyone there could read or change traffic.
+func loopbackPlace(p place, expected string) (place, error) {
+	host, port, err := net.SplitHostPort(p.text)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return place{}, usage("%s %s: expected a host and a port on loopback: %s", p.flag, p.text, expected)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return place{}, usage("%s %s: not on loopback, and that needs TLS with client certificates, which this version does not have; expected %s", p.flag, p.text, expected)
+	}
+	p.network, p.address = "tcp", p.text
+	return p, nil
+}
+
+// open opens all places or none.
+func open(where places) (s serving, err error) {
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if s.xds, err = where.xds.listen(); err != nil {
+		return s, err
+	}
+	if s.http, err = where.http.listen(); err != nil {
+		return s, err
+	}
+	if where.etcd != (place{}) {
+		s.etcdListen, err = where.etcd.tryOut()
+	}
+	return s, err
+}
+
+// close lets go of what a replica that ran has closed already: only one that never ran has something left.
+func (s serving) close() {
+	for _, listener := range []net.Listener{s.xds, s.http} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+}
+
+func (p place) listen() (net.Listener, error) {
+	if p.network == "unix" {
+		if err := clearSocket(p.address); err != nil {
+			return nil, p.refusal(err)
+		}
+	}
+	listener, err := net.Listen(p.network, p.address)
+	if err != nil {
+		return nil, p.refusal(err)
+	}
+	if p.network == "unix" {
+		err = os.Chmod(p.address, 0o600)
+	}
+	if err != nil {
+		_ = listener.Close()
+		return nil, p.refusal(err)
 	}
 	return listener, nil
 }
 
-// mustBeLoopback refuses an address that others could reach: without TLS and client certificates anyone there could read or change traffic.
-func mustBeLoopback(what, address string) error {
-	host, _, err := net.SplitHostPort(address)
+// tryOut shows that the place is free and returns its address in numbers. It is for the embedded etcd, which opens it itself and, being supervised, would try
+// again and again.
+func (p place) tryOut() (string, error) {
+	listener, err := p.listen()
 	if err != nil {
-		return usage("%s %s: expected host:port or unix:/path", what, address)
+		return "", err
 	}
-	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) {
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		return "", p.refusal(err)
+	}
+	return address, nil
+}
+
+// clearSocket removes a socket that a killed process left. One that answers, or that is not ours to open, stays: whoever listens there would never be found
+// again.
+func clearSocket(path string) error {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		// Only whether someone answers was of interest.
+		_ = conn.Close()
+		return syscall.EADDRINUSE
+	}
+	found, missing := os.Lstat(path)
+	switch {
+	case missing != nil:
 		return nil
+	case found.Mode().Type() != os.ModeSocket:
+		return syscall.EEXIST
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return err
 	}
-	return usage("%s %s: not on loopback, and that needs TLS with client certificates, which this version does not have; use 127.0.0.1 or unix:/path", what, address)
+	return os.Remove(path)
+}
+
+// refusal says which flag's place cannot be opened, why, and what would do.
+func (p place) refusal(err error) error {
+	expected := map[syscall.Errno]string{
+		syscall.EADDRINUSE: "a place where nobody listens", syscall.EEXIST: "a path where nothing is", syscall.ENOENT: "a path in a folder that exists",
+		syscall.ENOTDIR: "a path in a folder that exists", syscall.EACCES: "a place that this user may open",
+	}
+	// The system's word is enough: the address stands before it already.
+	if number, ok := errors.AsType[syscall.Errno](err); ok && expected[number] != "" {
+		return fmt.Errorf("listen on %s %s: %w; expected %s", p.flag, p.text, number, expected[number])
+	}
+	return fmt.Errorf("listen on %s %s: %w", p.flag, p.text, err)
 }
