@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/rampart-proxy/rampart/replica"
 	"github.com/rampart-proxy/rampart/store"
@@ -59,7 +60,7 @@ func newServe(a *app) *cobra.Command {
 	return command
 }
 
-// serve runs a replica until ctx ends.
+// serve runs a replica until ctx ends, which is no error, however far it had come.
 func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	log, err := newLog(a, f)
 	if err != nil {
@@ -112,17 +113,25 @@ func (a *app) serveWith(ctx context.Context, s serving) error {
 	group.Go(func() error {
 		defer stopEtcd()
 		if err := ready(); err != nil {
-			return err
+			return unlessAsked(groupContext, err)
 		}
 		return a.runReplica(groupContext, s, config)
 	})
 	return group.Wait()
 }
 
+// unlessAsked is the error of a wait, or nothing when the wait ended because ctx did: then nothing is wrong, or what is wrong has been said.
+func unlessAsked(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 func (a *app) runReplica(ctx context.Context, s serving, config store.Config) error {
 	client, err := store.Dial(ctx, config)
 	if err != nil {
-		return err
+		return unlessAsked(ctx, notHere("%w", err))
 	}
 	defer client.Close()
 	id, err := replica.ID(s.folder)
@@ -136,7 +145,11 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	s.log.Info("serves", "xds", s.xds.Addr().String(), "http", s.http.Addr().String(), "data", s.folder)
-	return r.Run(ctx)
+	if err := r.Run(ctx); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	// It was asked to end before the first proxy could connect.
+	return nil
 }
 
 func newLog(a *app, f serveFlags) (*slog.Logger, error) {

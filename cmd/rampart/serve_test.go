@@ -178,3 +178,36 @@ func TestASecondServerOnOneFolderOrSocketIsRefusedAndTheFirstGoesOn(t *testing.T
 	// Its folder is free again.
 	serveOn(t, folder).mustEnd()
 }
+
+func TestAServerWithoutItsEtcdSaysWhereItLooked(t *testing.T) {
+	nobody := freeAddress(t)
+	got := tryServe("--data", shortFolder(t), "--xds", "127.0.0.1:0", "--http", "127.0.0.1:0", "--etcd", nobody)
+	want := "serve: reach etcd at " + nobody + ": dial tcp " + nobody + ": connect: connection refused\n"
+	if got.status != statusNotHere || got.err != want {
+		t.Errorf("exit status %d, %q, want %d, %q", got.status, got.err, statusNotHere, want)
+	}
+}
+
+func TestAServerThatWaitsForItsEtcdEndsContentWhenAsked(t *testing.T) {
+	// Somebody who takes the connection and says nothing: the server waits for an answer.
+	silent := occupied(t, "tcp", "127.0.0.1:0")
+	s := launch(t, "--data", shortFolder(t), "--xds", "127.0.0.1:0", "--http", "127.0.0.1:0", "--etcd", silent.Addr().String())
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	s.mustEnd()
+}
+
+func TestAServerEndsContentWheneverItIsAsked(t *testing.T) {
+	for _, until := range []string{"lock", "etcd", "run/etcd.sock", "replica", "latch"} {
+		folder := shortFolder(t)
+		s := launch(t, "--data", folder, "--xds", "127.0.0.1:0", "--http", "127.0.0.1:0")
+		eventually(t, until+" is there", func() bool {
+			_, err := os.Stat(filepath.Join(folder, until))
+			return err == nil
+		})
+		s.mustEnd()
+	}
+}
