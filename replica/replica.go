@@ -93,7 +93,12 @@ func (r *Replica) Run(ctx context.Context) error {
 	} {
 		group.Go(func() error { return ended(ctx, run(ctx)) })
 	}
-	group.Go(func() error { return r.grpc.Serve(r.config.Xds) })
+	group.Go(func() error {
+		if err := r.grpc.Serve(r.config.Xds); !errors.Is(err, grpc.ErrServerStopped) {
+			return err
+		}
+		return nil // it was asked to end before it began
+	})
 	group.Go(func() error {
 		if err := r.http.Serve(r.config.HTTP); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)

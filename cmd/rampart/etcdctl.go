@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -88,7 +89,7 @@ func (a *app) etcdctl(ctx context.Context, args []string) error {
 	}
 	tool := exec.CommandContext(ctx, self, append([]string{etcdctlTool}, args...)...)
 	tool.Stdin, tool.Stdout, tool.Stderr = a.in, a.out, a.err
-	tool.Env = etcdctlEnvironment(os.Environ(), endpoints, a.flags)
+	tool.Env = unsaid(etcdctlEnvironment(os.Environ(), endpoints, a.flags), args)
 	// The terminal sends its Ctrl-C to both of us; a SIGTERM for rampart alone is handed on.
 	tool.Cancel = func() error { return tool.Process.Signal(syscall.SIGTERM) }
 	tool.WaitDelay = 2 * time.Second
@@ -103,8 +104,17 @@ func (a *app) etcdctl(ctx context.Context, args []string) error {
 	return nil
 }
 
-// etcdctlEnvironment points the tool at rampart's etcd. Settings of the same names that are there already are for other clusters; the tool's own flags still
-// come first.
+// unsaid leaves out of the tool's settings those that its own flags say: it does not start with both.
+func unsaid(env, args []string) []string {
+	return slices.DeleteFunc(env, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		setting, ours := strings.CutPrefix(name, "ETCDCTL_")
+		flag := "--" + strings.ReplaceAll(strings.ToLower(setting), "_", "-")
+		return ours && slices.ContainsFunc(args, func(arg string) bool { return arg == flag || strings.HasPrefix(arg, flag+"=") })
+	})
+}
+
+// etcdctlEnvironment points the tool at rampart's etcd. Settings of the same names that are there already are for other clusters.
 func etcdctlEnvironment(inherited, endpoints []string, f clientFlags) []string {
 	ours := map[string]string{
 		"ETCDCTL_ENDPOINTS": strings.Join(endpoints, ","), "ETCDCTL_CACERT": f.cacert, "ETCDCTL_CERT": f.cert, "ETCDCTL_KEY": f.key,

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
 	"github.com/rampart-proxy/rampart/replica"
 	"github.com/rampart-proxy/rampart/store"
@@ -145,11 +144,7 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	s.log.Info("serves", "xds", s.xds.Addr().String(), "http", s.http.Addr().String(), "data", s.folder)
-	if err := r.Run(ctx); !errors.Is(err, grpc.ErrServerStopped) {
-		return err
-	}
-	// It was asked to end before the first proxy could connect.
-	return nil
+	return r.Run(ctx)
 }
 
 func newLog(a *app, f serveFlags) (*slog.Logger, error) {

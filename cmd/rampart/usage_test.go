@@ -161,6 +161,10 @@ func TestEtcdctlIsPointedAtRampartsEtcd(t *testing.T) {
 	if !slices.Equal(env, want) {
 		t.Errorf("got %v, want %v", env, want)
 	}
+	env = unsaid(env, []string{"--endpoints", "127.0.0.1:2379", "--cert=mine.pem", "get", "--keys-only"})
+	if want := []string{"ETCDCTL_API=3", "ETCDCTL_KEY=k.pem", "HOME=/root"}; !slices.Equal(env, want) {
+		t.Errorf("beside flags that say it themselves: got %v, want %v", env, want)
+	}
 }
 
 func TestFlagsHaveOneMeaningEach(t *testing.T) {
