@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,18 +61,34 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
+// world is what a rig may differ in.
+type world struct {
+	deadman string // of the gateway edge; "" is 6s
+	quota   int    // of etcd, in bytes; 0 is more than any test needs
+}
+
 // newRig starts everything but the Envoys, with one replica.
 func newRig(t *testing.T) *rig {
+	t.Helper()
+	return newRigIn(t, world{})
+}
+
+// newRigIn is newRig in a world that is not as usual.
+func newRigIn(t *testing.T, w world) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	r := &rig{t: t, ctx: ctx, folder: t.TempDir()}
-	program := must[testenv.Program](t)(testenv.Self(testenv.RoleEtcd))
+	role := []string{testenv.RoleEtcd}
+	if w.quota > 0 {
+		role = append(role, "--quota", strconv.Itoa(w.quota))
+	}
+	program := must[testenv.Program](t)(testenv.Self(role...))
 	r.etcd = must[*testenv.Etcd](t)(testenv.StartEtcd(ctx, testenv.EtcdConfig{Program: program, Dir: filepath.Join(r.folder, "etcd")}))
 	r.raw = must[*clientv3.Client](t)(clientv3.New(clientv3.Config{Endpoints: []string{r.etcd.Endpoint()}, DialTimeout: 5 * time.Second}))
 	t.Cleanup(func() { _ = r.raw.Close() })
 	r.port = must[int](t)(testenv.FreePort())
-	r.put("gateways/edge", fmt.Sprintf("gateway: edge\nlisteners: [{address: 127.0.0.1, port: %d}]\ndeadman: 6s\n", r.port))
+	r.put("gateways/edge", fmt.Sprintf("gateway: edge\nlisteners: [{address: 127.0.0.1, port: %d}]\ndeadman: %s\n", r.port, cmp.Or(w.deadman, "6s")))
 	r.blue, r.green = r.model("v1"), r.model("v2")
 	r.startReplica("a")
 	return r
@@ -131,7 +149,14 @@ func (r *rig) startReplicaAt(id, address string) (stop func()) {
 func (r *rig) envoy(gateway, id string) *testenv.Envoy {
 	r.t.Helper()
 	bootstrap := must[[]byte](r.t)(envoy.Bootstrap(envoy.BootstrapConfig{Gateway: gateway, ID: id, Servers: r.servers, AdminPort: 1}))
-	one := must[*testenv.Envoy](r.t)(testenv.StartEnvoy(r.ctx, testenv.EnvoyConfig{Bootstrap: bootstrap, ID: id, Dir: r.folder}))
+	return r.envoyOf(testenv.EnvoyConfig{Bootstrap: bootstrap, ID: id})
+}
+
+// envoyOf starts a real Envoy that is not as `rampart bootstrap` would have it.
+func (r *rig) envoyOf(c testenv.EnvoyConfig) *testenv.Envoy {
+	r.t.Helper()
+	c.Dir = r.folder
+	one := must[*testenv.Envoy](r.t)(testenv.StartEnvoy(r.ctx, c))
 	r.envoys = append(r.envoys, one)
 	return one
 }
@@ -165,15 +190,9 @@ plan: {steps: [10%%, 50%%, 100%%], warmup: 0s, soak: 1s, bake: 1s}
 
 // served reads the served copy; nil when there is none.
 func (r *rig) served(service string) *policy.Served {
-	answer, err := r.raw.Get(r.ctx, store.Prefix+"served/services/"+service)
-	if err != nil || len(answer.Kvs) == 0 {
-		return nil
-	}
-	var served policy.Served
-	if json.Unmarshal(answer.Kvs[0].Value, &served) != nil {
-		return nil
-	}
-	return &served
+	var served *policy.Served
+	r.read("served/services/"+service, &served)
+	return served
 }
 
 // until waits for a condition and fails the test, with what is served, when it does not come.
@@ -204,8 +223,11 @@ func (r *rig) untilServed(what string, wanted func(*policy.Served) bool) {
 }
 
 // ask sends one request through the gateway and returns the version that answered, or the status.
-func (r *rig) ask(host string) string {
-	request := must[*http.Request](r.t)(http.NewRequestWithContext(r.ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", r.port), nil))
+func (r *rig) ask(host string) string { return r.askAt(r.port, host) }
+
+// askAt is ask through another port than the gateway edge's.
+func (r *rig) askAt(port int, host string) string {
+	request := must[*http.Request](r.t)(http.NewRequestWithContext(r.ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port), nil))
 	request.Host = host
 	client := http.Client{Timeout: 3 * time.Second}
 	answer, err := client.Do(request)
@@ -253,6 +275,37 @@ func (r *rig) proxies(i int) []replica.ProxyView {
 		return nil
 	}
 	return views
+}
+
+// report is what a replica tells the others; its zero value when it has told nothing.
+func (r *rig) report(id string) store.Report {
+	var report store.Report
+	r.read("replicas/"+id, &report)
+	return report
+}
+
+// untilAlarm waits until a replica calls a person.
+func (r *rig) untilAlarm(id, words string) {
+	r.t.Helper()
+	r.until("an alarm", func() (bool, error) {
+		alarms := strings.Join(r.report(id).Alarms, "\n")
+		return strings.Contains(alarms, words), fmt.Errorf("alarms: %q", alarms)
+	})
+}
+
+// beat is the newest sign of life of the leader.
+func (r *rig) beat() store.BeatRecord {
+	var beat store.BeatRecord
+	r.read("beat", &beat)
+	return beat
+}
+
+// read fills value with what a key holds; it is left alone when that cannot be had.
+func (r *rig) read(key string, value any) {
+	answer, err := r.raw.Get(r.ctx, store.Prefix+key)
+	if err == nil && len(answer.Kvs) > 0 {
+		_ = json.Unmarshal(answer.Kvs[0].Value, value) // what cannot be read is not there
+	}
 }
 
 // load keeps requests coming through the gateway until the test ends and returns its totals at any time.
