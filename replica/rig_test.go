@@ -45,6 +45,7 @@ type rig struct {
 	port    int              // where the gateway edge listens
 	blue    *testenv.Model
 	green   *testenv.Model
+	greens  []*testenv.Model // beside the first
 	envoys  []*testenv.Envoy
 	servers []string // xDS addresses of the replicas, in order
 	http    []string
@@ -65,6 +66,7 @@ func must[T any](t *testing.T) func(T, error) T {
 type world struct {
 	deadman string // of the gateway edge; "" is 6s
 	quota   int    // of etcd, in bytes; 0 is more than any test needs
+	greens  int    // model servers of green beside the first
 }
 
 // newRig starts everything but the Envoys, with one replica.
@@ -90,6 +92,9 @@ func newRigIn(t *testing.T, w world) *rig {
 	r.port = must[int](t)(testenv.FreePort())
 	r.put("gateways/edge", fmt.Sprintf("gateway: edge\nlisteners: [{address: 127.0.0.1, port: %d}]\ndeadman: %s\n", r.port, cmp.Or(w.deadman, "6s")))
 	r.blue, r.green = r.model("v1"), r.model("v2")
+	for range w.greens {
+		r.greens = append(r.greens, r.model("v2"))
+	}
 	r.startReplica("a")
 	return r
 }
@@ -177,6 +182,10 @@ func (r *rig) del(key string, options ...clientv3.OpOption) {
 
 // document is the service shop, as people would write it.
 func (r *rig) document(serve string) string {
+	green := r.green.Address()
+	for _, more := range r.greens {
+		green += `", "` + more.Address()
+	}
 	return fmt.Sprintf(`service: shop
 gateways: [edge]
 hosts: [shop.example.com]
@@ -185,7 +194,7 @@ backends:
   green: {revision: "v2", endpoints: ["%s"]}
 serve: %s
 plan: {steps: [10%%, 50%%, 100%%], warmup: 0s, soak: 1s, bake: 1s}
-`, r.blue.Address(), r.green.Address(), serve)
+`, r.blue.Address(), green, serve)
 }
 
 // served reads the served copy; nil when there is none.
@@ -300,9 +309,18 @@ func (r *rig) beat() store.BeatRecord {
 	return beat
 }
 
-// read fills value with what a key holds; it is left alone when that cannot be had.
+// value is what a key holds, as it stands there; "" when it is not there.
+func (r *rig) value(key string) string {
+	var raw json.RawMessage
+	r.read(key, &raw)
+	return string(raw)
+}
+
+// read fills value with what a key holds; it is left alone when that cannot be had, as without etcd.
 func (r *rig) read(key string, value any) {
-	answer, err := r.raw.Get(r.ctx, store.Prefix+key)
+	ctx, cancel := context.WithTimeout(r.ctx, 3*time.Second)
+	defer cancel()
+	answer, err := r.raw.Get(ctx, store.Prefix+key)
 	if err == nil && len(answer.Kvs) > 0 {
 		_ = json.Unmarshal(answer.Kvs[0].Value, value) // what cannot be read is not there
 	}
