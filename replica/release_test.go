@@ -52,11 +52,15 @@ func releasingIn(t *testing.T, w world) *rig {
 	return r
 }
 
+func begun(s *policy.Served) bool { return s.Release != nil }
+
+func committed(s *policy.Served) bool { return s.Release == nil && s.Live.Backend == "green" }
+
 // begin brings a release of green to its first step. It is ordered there: to observe live at first takes longer than most tests.
 func (r *rig) begin() *policy.Served {
 	r.t.Helper()
 	r.put("services/shop", slow(r.document("green")))
-	r.untilServed("the release", func(s *policy.Served) bool { return s.Release != nil })
+	r.untilServed("the release", begun)
 	r.put("orders/shop", "advance")
 	return r.at(1000)
 }
@@ -80,7 +84,7 @@ func TestGoodReleaseIsCommittedWithoutAFailedRequest(t *testing.T) {
 	r.untilAnswers("v1")
 	load := r.load(200)
 	r.put("services/shop", r.document("green"))
-	r.untilServed("the commit", func(s *policy.Served) bool { return s.Last != nil && s.Live.Backend == "green" && s.Release == nil })
+	r.untilServed("the commit", committed)
 	r.untilAnswers("v2")
 	if totals := load.Totals(); totals.Failed > 0 || totals.Requests == 0 {
 		t.Errorf("%d of %d requests failed", totals.Failed, totals.Requests)
