@@ -87,11 +87,11 @@ func TestRollbackIsPushedWithoutEtcd(t *testing.T) {
 	if served.Last.Release != release || !strings.Contains(served.Last.Reason, "errors") {
 		t.Errorf("the outcome of %s is that of %s, because %q", release, served.Last.Release, served.Last.Reason)
 	}
-	var record store.RollbackRecord
-	r.read("rollbacks/shop/"+release, &record)
-	if record.Reason != served.Last.Reason || record.Replica != "a" {
-		t.Errorf("recorded by %q: %q", record.Replica, record.Reason)
-	}
+	r.until("the record of the rollback", func() (bool, error) {
+		var record store.RollbackRecord
+		r.read("rollbacks/shop/"+release, &record)
+		return record.Replica == "a" && record.Reason == served.Last.Reason, fmt.Errorf("recorded by %q: %q", record.Replica, record.Reason)
+	})
 	if since := load.Totals().Minus(before); since.Failed > 0 || since.Versions["v2"].Requests > 0 {
 		t.Errorf("after the rollback: %+v, by version %v", since.Outcomes, since.Versions)
 	}

@@ -207,8 +207,9 @@ func TestADeletedGatewaysProxiesKeepWhatWasServed(t *testing.T) {
 	served, before := r.value("served/gateways/side"), r.picture(r.envoys)
 	r.del("gateways/side")
 	r.until("the deletion taken up", func() (bool, error) { return r.value("served/gateways/side") != served, nil })
+	cart := r.value("served/services/cart")
 	r.put("services/cart", strings.Replace(side, "[side]", "[edge]", 1)+"# the leader works on\n")
-	r.until("the leader working on", func() (bool, error) { return r.value("served/services/cart") != before.served["services/cart"], nil })
+	r.until("the leader working on", func() (bool, error) { return r.value("served/services/cart") != cart, nil })
 	before.served = r.picture(nil).served
 	r.same(before)
 	if got := r.askAt(port, "cart.example.com"); got != "404 Not Found" {
