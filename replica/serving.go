@@ -253,7 +253,8 @@ func (s *Serving) TakeOver(latched []envoy.Latched) {
 
 const (
 	sweepEvery = 200 * time.Millisecond // how often a rollback that etcd did not take is tried again
-	recordIn   = 300 * time.Millisecond // how long its record may take
+	recordIn   = 300 * time.Millisecond // how long its record may hold it up
+	deleteIn   = 2 * time.Second        // how long etcd may take
 )
 
 // Sweep writes latched rollbacks to etcd, as deleted permits and records, until they stick.
@@ -285,18 +286,26 @@ func (s *Serving) sweepOnce(ctx context.Context) (left bool) {
 	return left
 }
 
-// sweepRelease deletes a permit. The record of why goes first, so that whoever sees the permit go finds it; when etcd does not take it, which it does not when it is
-// out of space, that must not hold the rollback up.
+// sweepRelease deletes a permit. The record of why goes first, so that whoever sees the permit go finds it; an etcd that does not take it, because it is out of
+// space or only just back, must not hold the rollback up.
 func (s *Serving) sweepRelease(ctx context.Context, entry store.LatchEntry) error {
-	record := store.RollbackRecord{At: entry.At, Reason: entry.Reason, Replica: s.id, Numbers: entry.Numbers}
-	short, cancel := context.WithTimeout(ctx, recordIn)
-	if err := s.store.RecordRollback(short, entry.Service, entry.Release, record); err != nil {
+	unrecorded := s.record(ctx, entry, recordIn)
+	short, cancel := context.WithTimeout(ctx, deleteIn)
+	defer cancel()
+	if err := s.store.DeletePermit(short, entry.Service, entry.Release); err != nil || unrecorded == nil {
+		return err
+	}
+	if err := s.record(ctx, entry, deleteIn); err != nil {
 		s.log.Warn("why a release was taken back could not be recorded", "service", entry.Service, "release", entry.Release, "err", err)
 	}
-	cancel()
-	short, cancel = context.WithTimeout(ctx, 2*time.Second)
+	return nil
+}
+
+func (s *Serving) record(ctx context.Context, entry store.LatchEntry, within time.Duration) error {
+	short, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return s.store.DeletePermit(short, entry.Service, entry.Release)
+	record := store.RollbackRecord{At: entry.At, Reason: entry.Reason, Replica: s.id, Numbers: entry.Numbers}
+	return s.store.RecordRollback(short, entry.Service, entry.Release, record)
 }
 
 func (s *Serving) openPermits() []store.LatchEntry {
