@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,7 @@ func TestWhatBreaksAPromiseIsNamed(t *testing.T) {
 		{4, func(f []findings) { f[0].events = append(f[0].events, event{moment(0), "restarted", ""}) }, "began again"},
 		{4, func(f []findings) { f[1].stamps.lastAsked = moment(3510 * time.Millisecond) }, "still asked 3.51 s after"},
 		{4, func(f []findings) { f[1].stamps.lastAsked = time.Time{} }, "was never asked"},
+		{4, func(f []findings) { f[1].strays = 3 }, "got 3 requests after the restart"},
 		{4, func(f []findings) { f[1].events = f[1].events[:3] }, "began again 0 times"},
 		{4, func(f []findings) { f[1].events[4].text = "5 % → 25 %" }, "not begin again at its first step"},
 		{4, func(f []findings) { f[1].users.Failed = 1 }, "1 of 12000 requests failed"},
@@ -267,15 +269,43 @@ func TestTheDemoRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestTheDocumentsOfTheDemoAreValid(t *testing.T) {
+// What is shown must be what users get: only the plan's steps and times, an idempotent route where an act is about one, and the dead-man's time are chosen.
+func TestTheDemosDocumentsLeaveAllElseToTheDefaults(t *testing.T) {
 	f, err := newFleet(fleetConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.sides["blue"], f.sides["green"] = &side{version: "v1"}, &side{version: "v2"}
-	for _, document := range [][]byte{f.document(script{serve: "green", idempotent: true, plan: demoPlan()}), f.document(script{serve: "blue"}), f.gatewayDocument()} {
-		if _, err := policy.ParseDocuments("demo", document); err != nil {
-			t.Errorf("%v in\n%s", err, document)
+	parse := func(document []byte) policy.Document {
+		docs, err := policy.ParseDocuments("demo", document)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, document)
 		}
+		return docs[0]
+	}
+	plain := parse(f.document(script{serve: "green"})).Service
+	for _, s := range []script{{serve: "green", plan: demoPlan()}, {serve: "green", plan: demoPlan(), idempotent: true}, {serve: "green", plan: quickly()}} {
+		chosen := parse(f.document(s)).Service
+		plan := chosen.Plan
+		plan.Steps, plan.Warmup, plan.Soak, plan.Bake = nil, nil, nil, nil
+		if !reflect.DeepEqual(plan, plain.Plan) {
+			t.Errorf("the plan has more than steps and times: %+v", plan)
+		}
+		routes := plain.Routes
+		if s.idempotent {
+			routes = []policy.Route{{Idempotent: true}}
+		}
+		chosen.Plan = plain.Plan
+		if !reflect.DeepEqual(chosen.Routes, routes) {
+			t.Errorf("the routes have more than they need: %+v", chosen.Routes)
+		}
+		chosen.Routes = plain.Routes
+		if !reflect.DeepEqual(chosen, plain) {
+			t.Errorf("chosen without need:\n%+v, want\n%+v", chosen, plain)
+		}
+	}
+	gateway := parse(f.gatewayDocument()).Gateway
+	if gateway.Deadman == nil || len(gateway.Listeners) != 1 {
+		t.Errorf("got %+v", gateway)
 	}
 }

@@ -48,6 +48,7 @@ type findings struct {
 	seenOff  time.Time // by then all Envoys had said that they have it no more
 
 	beaten    time.Time     // the last heartbeat before the control plane was killed
+	strays    int64         // requests to the candidate from the restart of a dead control plane to the new beginning of the release
 	mended    time.Time     // when the shared outage was over
 	lowest    policy.Weight // the least weight that an Envoy had while the control plane was down and came back
 	mismatch  []string      // Envoys that did not route by a weight that the server called confirmed
@@ -196,11 +197,29 @@ func killLong(ctx context.Context, s *stage, f *findings) error {
 	if err := s.fleet.serve(ctx); err != nil {
 		return err
 	}
-	// What was confirmed before it died must not be taken for what is confirmed now.
-	return s.until(ctx, "the release to begin again", func(p picture) bool {
+	return s.untilBegunAgain(ctx, f)
+}
+
+// untilBegunAgain waits until a release whose weights have died is back at its beginning, and counts what the candidate was asked until then: a control plane
+// that comes back must not hand out the weight that it finds in etcd.
+func (s *stage) untilBegunAgain(ctx context.Context, f *findings) error {
+	err := s.until(ctx, "the release to begin again", func(p picture) bool {
+		// What was confirmed before the death must not be taken for what is confirmed now.
 		r := p.service.release()
 		return r == nil || r.Weight < quarter
 	})
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, fleetTimeout)
+	defer cancel()
+	// Live is observed for 10 s before the first step, so that all of this lies before the first request that is meant to be.
+	if err := testenv.Eventually(wait, func() (bool, error) { return s.unweighted(wait) }); err != nil {
+		return fmt.Errorf("wait for the Envoys to have no weight for %s: %w", f.version, err)
+	}
+	again, err := s.candidate().stamps(ctx)
+	f.strays = again.answered - f.stamps.answered
+	return err
 }
 
 // breakBoth makes both versions fail alike for a while.

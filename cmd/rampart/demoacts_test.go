@@ -155,6 +155,9 @@ func TestActFourADeadControlPlaneIsSurvived(t *testing.T) {
 	if long.stamps.lastAsked.IsZero() || long.stamps.lastAsked.Before(long.beaten) {
 		t.Errorf("the candidate was last asked at %v, the last heartbeat was at %v", long.stamps.lastAsked, long.beaten)
 	}
+	if long.strays != 0 {
+		t.Errorf("the candidate got %d requests after the restart, before its release had begun again", long.strays)
+	}
 	inOrder(t, long, "confirmed: 25 %", "restarted", "moved: 0 % → 5 %", "confirmed: 25 %", "committed")
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// script is what a part of the demo asks for in the service's document. Nothing but the plan's times and the dead-man's time differ from what a user would
-// write for production.
+// script is what a part of the demo asks for in the service's document. Nothing but the plan and the dead-man's time differ from what a user would write for
+// production: all else is left to its default.
 type script struct {
 	serve      string // the wish
 	idempotent bool   // the route
@@ -27,7 +27,9 @@ type plan struct {
 func (f *fleet) document(s script) []byte {
 	var text strings.Builder
 	fmt.Fprintf(&text, "service: %s\ngateways: [%s]\nhosts: [%s]\n", demoService, demoGateway, demoHost)
-	fmt.Fprintf(&text, "routes:\n  - timeout: 5s\n    idempotent: %t\n", s.idempotent)
+	if s.idempotent {
+		text.WriteString("routes:\n  - idempotent: true\n")
+	}
 	text.WriteString("backends:\n")
 	for _, name := range slices.Sorted(maps.Keys(f.sides)) {
 		fmt.Fprintf(&text, "  %s: {revision: %q, endpoints: [%s]}\n", name, f.sides[name].version, f.sides[name].endpoints())

@@ -259,8 +259,11 @@ func (s *side) fail(ctx context.Context, share float64) error {
 	return all
 }
 
-// stamps are when a side gave its first and last bad answer and was last asked; zero is never.
-type stamps struct{ firstBad, lastBad, lastAsked time.Time }
+// stamps are when a side gave its first and last bad answer and was last asked, zero being never, and how many requests it has answered.
+type stamps struct {
+	firstBad, lastBad, lastAsked time.Time
+	answered                     int64
+}
 
 // stamps reads what the model servers stamped.
 func (s *side) stamps(ctx context.Context) (stamps, error) {
@@ -275,6 +278,7 @@ func (s *side) stamps(ctx context.Context) (stamps, error) {
 		}
 		all.lastBad = later(all.lastBad, r.LastBad)
 		all.lastAsked = later(all.lastAsked, r.LastAsked)
+		all.answered += r.Good + r.Bad
 	}
 	return all, nil
 }

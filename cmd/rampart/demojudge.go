@@ -235,6 +235,7 @@ func judgeControl(parts []findings) []string {
 	last := long.stamps.lastAsked.Sub(long.beaten)
 	m.unless(!long.stamps.lastAsked.IsZero(), "%s was never asked", long.version)
 	m.unless(last <= demoDeadman+deadmanGrace, "%s was still asked %.2f s after the last heartbeat", long.version, last.Seconds())
+	m.unless(long.strays == 0, "%s got %d requests after the restart, before its release had begun again", long.version, long.strays)
 	m.unless(len(long.named("restarted")) == 1, "after the dead-man's time %s began again %d times, not once", long.version, len(long.named("restarted")))
 	m.unless(againFromFirst(long.events), "%s did not begin again at its first step", long.version)
 	return m

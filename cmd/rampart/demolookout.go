@@ -143,10 +143,20 @@ func (s *stage) fallen(ctx context.Context) (bool, error) {
 
 // allAt reports whether every Envoy has this weight for the candidate.
 func (s *stage) allAt(ctx context.Context, weight policy.Weight) (bool, error) {
+	return s.everyWeight(ctx, func(w policy.Weight) bool { return w == weight })
+}
+
+// unweighted reports whether no Envoy sends requests to the candidate, be it by its base or by a weight of 0.
+func (s *stage) unweighted(ctx context.Context) (bool, error) {
+	return s.everyWeight(ctx, func(w policy.Weight) bool { return w <= 0 })
+}
+
+// everyWeight reports whether the candidate's weight in every Envoy is as wanted.
+func (s *stage) everyWeight(ctx context.Context, wanted func(policy.Weight) bool) (bool, error) {
 	key := rampKey(s.fleet.idle(), s.fleet.live)
 	for _, e := range s.fleet.envoys {
 		one, err := look(ctx, e, key, s.app.now)
-		if err != nil || one.weight != weight {
+		if err != nil || !wanted(one.weight) {
 			return false, err
 		}
 	}
