@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/testenv"
 )
 
 // played plays one act on real Envoys, this test binary being rampart. Seconds are not judged here; that is for the demo itself and for `make bench`.
@@ -97,20 +98,18 @@ func turnsUntilDecided(t *testing.T, f findings, most int) {
 	}
 }
 
-// TestActOneAGoodReleaseIsCommittedStepByStep goes through the command itself, with the plan of the demo.
-func TestActOneAGoodReleaseIsCommittedStepByStep(t *testing.T) {
-	got := rampartWith(t.Context(), "", "demo", "--act", "1", "--output", "json")
-	t.Log(got.err)
+// TestActOneAGoodReleaseIsCommittedStepByStepAndMayBeTriedOut goes through the command itself, with the plan of the demo, and then tries what --stay says can
+// be tried, as a user in another terminal would.
+func TestActOneAGoodReleaseIsCommittedStepByStepAndMayBeTriedOut(t *testing.T) {
+	d := startDemo(t, "--act", "1", "--output", "json", "--stay")
+	d.await(2*time.Minute, "the end of the act", func() bool { return strings.Contains(d.errs.String(), "/metrics\n") })
 	var results []result
-	if err := json.Unmarshal([]byte(got.out), &results); err != nil || len(results) != 1 {
-		t.Fatalf("%v: exit status %d\n%s", err, got.status, got.out)
+	if err := json.Unmarshal([]byte(d.out.String()), &results); err != nil || len(results) != 1 {
+		t.Fatalf("%v: %s%s", err, d.out, d.errs)
 	}
 	r := results[0]
 	if r.Outcome != string(policy.Committed) || r.Failed != 0 || r.Requests == 0 || r.StepsConfirmed != 5 {
 		t.Errorf("got %+v", r)
-	}
-	if (got.status == 0) != r.Kept {
-		t.Errorf("exit status %d with kept %t", got.status, r.Kept)
 	}
 	f := findings{}
 	for _, e := range r.Parts[0].Events {
@@ -119,6 +118,45 @@ func TestActOneAGoodReleaseIsCommittedStepByStep(t *testing.T) {
 	}
 	inOrder(t, f, "began", "moved: 0 % → 1 %", "confirmed: 1 %", "moved: 1 % → 5 %", "confirmed: 5 %", "moved: 5 % → 25 %", "confirmed: 25 %",
 		"moved: 25 % → 50 %", "confirmed: 50 %", "moved: 50 % → 95 %", "confirmed: 95 %", "committing", "committed")
+	d.tryWhatItSays()
+	if status := d.end(syscall.SIGINT); (status == 0) != r.Kept {
+		t.Errorf("exit status %d with kept %t: %s", status, r.Kept, d.errs)
+	}
+	d.leftNothing()
+}
+
+// tryWhatItSays runs every command that --stay has printed and that ends by itself, in order.
+func (d *demoProcess) tryWhatItSays() {
+	d.t.Helper()
+	_, said, _ := strings.Cut(d.errs.String(), "In another terminal:")
+	contains(d.t, said, "curl ", "rampart why shop", "rampart etcdctl put /rampart/v1/services/shop", "rampart watch shop", "etcdctl --endpoints 127.0.0.1:")
+	script := "set -eu\n"
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "rampart watch"):
+		case strings.HasPrefix(line, "alias rampart="):
+			script += "rampart() { " + strings.TrimPrefix(line, "alias rampart=") + ` "$@"; }` + "\n"
+		case strings.HasPrefix(line, "etcdctl "):
+			// Our own tool is the plain one: it only has to be told where to go.
+			script += strings.Replace(line, "etcdctl --endpoints", "rampart etcdctl --etcd", 1) + "\n"
+		case strings.HasPrefix(line, "rampart rollback"):
+			// A user sees in `watch` that it has begun.
+			script += "until rampart get shop | grep -q gated; do :; done\n" + line + "\n"
+		default:
+			script += line + "\n"
+		}
+	}
+	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "/bin/sh", "-c", script)
+	shell.WaitDelay = time.Second
+	output, err := shell.CombinedOutput()
+	text := string(output)
+	if err != nil {
+		d.t.Errorf("%v:\n%s\nof the script\n%s", err, text, script)
+	}
+	contains(d.t, text, "200 OK", "shop is steady: green v2 is live.", "edge-3", "OK\n", "shop rolled back blue "+stayVersion, "rampart_leader 1", `"live":`)
 }
 
 func TestActTwoABadReleaseIsTakenBack(t *testing.T) {
@@ -189,8 +227,16 @@ func family(parent int) []int {
 	return all
 }
 
-// endedDemo starts a demo, ends it with a signal when all of its processes are there, and returns the folder it used.
-func endedDemo(t *testing.T, signal syscall.Signal) (folder string) {
+// demoProcess is `rampart demo` in a process of its own.
+type demoProcess struct {
+	t         *testing.T
+	cmd       *exec.Cmd
+	folder    string // all of its files
+	out, errs *live
+	all       []int // processes below it, as last seen
+}
+
+func startDemo(t *testing.T, args ...string) *demoProcess {
 	t.Helper()
 	// A test's own folder has a name that is too long for sockets.
 	folder, err := os.MkdirTemp("", "rampart-end-")
@@ -198,43 +244,68 @@ func endedDemo(t *testing.T, signal syscall.Signal) (folder string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(folder) })
-	cmd := exec.Command(os.Args[0], "demo", "--act", "1")
-	cmd.Env = append(os.Environ(), "TMPDIR="+folder)
-	cmd.Dir, err = os.Getwd()
-	if err != nil {
+	d := &demoProcess{t: t, folder: folder, out: &live{}, errs: &live{}, cmd: exec.Command(os.Args[0], append([]string{"demo"}, args...)...)}
+	d.cmd.Env = append(os.Environ(), "TMPDIR="+folder)
+	d.cmd.Stdout, d.cmd.Stderr = d.out, d.errs
+	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var all []int
+	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
 	// The server, its etcd, three Envoys and three model servers.
-	eventually(t, "all processes of the demo", func() bool {
-		all = family(cmd.Process.Pid)
-		return len(all) >= 8
-	})
-	if err := cmd.Process.Signal(signal); err != nil {
-		t.Fatal(err)
+	d.await(15*time.Second, "all processes of the demo", func() bool { return len(d.family()) >= 8 })
+	return d
+}
+
+func (d *demoProcess) family() []int {
+	d.all = family(d.cmd.Process.Pid)
+	return d.all
+}
+
+// await is eventually for what takes its time.
+func (d *demoProcess) await(most time.Duration, what string, holds func() bool) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), most)
+	defer cancel()
+	if err := testenv.Eventually(ctx, func() (bool, error) { return holds(), nil }); err != nil {
+		d.t.Fatalf("not in %s: %s\n%s%s", most, what, d.out, d.errs)
 	}
-	// How it ends is not what is asked; that it does is.
-	_ = cmd.Wait()
-	eventually(t, "the end of all processes", func() bool {
+}
+
+// end ends the demo with a signal, waits until none of its processes is left, and returns its exit status.
+func (d *demoProcess) end(signal syscall.Signal) int {
+	d.t.Helper()
+	all := d.family()
+	if err := d.cmd.Process.Signal(signal); err != nil {
+		d.t.Fatal(err)
+	}
+	// How it ends is in its state.
+	_ = d.cmd.Wait()
+	d.await(15*time.Second, "the end of all processes", func() bool {
 		return !slices.ContainsFunc(all, func(pid int) bool {
 			stat, err := readStat(pid)
 			return err == nil && !stat.dead
 		})
 	})
-	return folder
+	return d.cmd.ProcessState.ExitCode()
 }
 
-func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
-	folder := endedDemo(t, syscall.SIGINT)
-	left, err := filepath.Glob(filepath.Join(folder, "*"))
+// leftNothing checks that no file is left.
+func (d *demoProcess) leftNothing() {
+	d.t.Helper()
+	left, err := filepath.Glob(filepath.Join(d.folder, "*"))
 	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v %v", left, err)
+		d.t.Errorf("left behind: %v %v", left, err)
 	}
 }
 
+func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
+	d := startDemo(t, "--act", "1")
+	if status := d.end(syscall.SIGINT); status != statusNotHere {
+		t.Errorf("exit status %d", status)
+	}
+	d.leftNothing()
+}
+
 func TestAKilledDemoLeavesNothingRunning(t *testing.T) {
-	endedDemo(t, syscall.SIGKILL)
+	startDemo(t, "--act", "1").end(syscall.SIGKILL)
 }
