@@ -123,10 +123,14 @@ func (a *app) onStage(ctx context.Context, c stageConfig, work func(context.Cont
 	defer func() { err = errors.Join(err, f.stop()) }()
 	s := newStage(a, f, c)
 	s.note("Starting rampart with its etcd, %d Envoys and %d model servers …", c.proxies, demoModels)
-	if err := f.start(ctx); err != nil {
-		return err
+	if err = f.start(ctx); err == nil {
+		err = s.run(ctx, work)
 	}
-	return s.run(ctx, work)
+	// What fails after an interrupt fails because of it; only what cannot be cleared away counts then.
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 const folderPattern = "rampart-demo-*"

@@ -301,7 +301,7 @@ func (d *demoProcess) leftNothing() {
 func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
 	d := startDemo(t, "--act", "1")
 	if status := d.end(syscall.SIGINT); status != statusNotHere {
-		t.Errorf("exit status %d", status)
+		t.Errorf("exit status %d: %s", status, d.errs)
 	}
 	d.leftNothing()
 }
