@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/rampart-proxy/rampart/testenv"
 )
 
 // benchFlags are what `rampart bench` was asked for.
@@ -28,7 +31,7 @@ func newBench(a *app) *cobra.Command {
 	flags := command.Flags()
 	flags.IntVar(&f.runs, "runs", 20, "runs of each measurement")
 	flags.StringVar(&f.only, "only", "", "only this measurement: "+strings.Join(trialNames(), ", "))
-	outputFlag(command, &f.output, asTable, asJSON)
+	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
 }
 
@@ -71,31 +74,49 @@ func (a *app) bench(ctx context.Context, f benchFlags) error {
 	if f.runs < 1 {
 		return usage("bench: --runs %d is not above 0", f.runs)
 	}
-	var all []measured
-	for _, t := range chosen {
-		b := &bench{runs: f.runs}
-		err := a.onStage(ctx, stageConfig{rate: t.rate, proxies: t.proxies, quiet: true}, func(ctx context.Context, s *stage) error {
-			b.stage = s
-			s.announce(fmt.Sprintf("%s: %d runs on %d Envoys at %g requests/s", t.name, f.runs, t.proxies, t.rate))
-			b.burden.begin(s.fleet, a.now())
-			if err := t.play(ctx, b); err != nil {
-				return err
-			}
-			b.burden.note(s.fleet, a.now())
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("bench %s: %w", t.name, err)
-		}
-		all = append(all, b.found(t.name))
+	if _, err := testenv.FindEnvoy(); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
-	return a.tellBench(all, f.output)
+	all, err := a.measureAll(ctx, chosen, f.runs)
+	return errors.Join(a.tellBench(all, f.output), err)
+}
+
+// measureAll goes on after a trial that failed: the next one has a fleet of its own, and hours of measuring are not to be lost. Only an interrupt ends it.
+func (a *app) measureAll(ctx context.Context, chosen []trial, runs int) ([]measured, error) {
+	all, failed := []measured{}, error(nil)
+	for _, t := range chosen {
+		m, err := a.measure(ctx, t, runs)
+		if ctx.Err() != nil {
+			err = notHere("interrupted; nothing of it is left running")
+		}
+		if err != nil {
+			m.Error = err.Error()
+			failed = errors.Join(failed, fmt.Errorf("bench %s: %w", t.name, err))
+		}
+		all = append(all, m)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return all, failed
+}
+
+// measure runs one trial. What was measured before an error counts as well.
+func (a *app) measure(ctx context.Context, t trial, runs int) (measured, error) {
+	b := &bench{runs: runs}
+	err := a.onStage(ctx, stageConfig{rate: t.rate, proxies: t.proxies, quiet: true}, func(ctx context.Context, s *stage) error {
+		b.stage = s
+		s.announce(fmt.Sprintf("%s: %d runs on %d Envoys at %g requests/s", t.name, runs, t.proxies, t.rate))
+		b.burden.begin(s.fleet, a.now())
+		return t.play(ctx, b)
+	})
+	return b.found(t.name), err
 }
 
 // tellBench prints the distributions.
 func (a *app) tellBench(all []measured, output format) error {
-	if output == asJSON {
-		return a.printValue(asJSON, all)
+	if output != asTable {
+		return a.printValue(output, all)
 	}
 	a.printTable(distributions(all))
 	a.say("")

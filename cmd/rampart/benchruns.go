@@ -48,6 +48,7 @@ func benchBad(ctx context.Context, b *bench) error {
 		if len(m) > 0 {
 			return fmt.Errorf("run %d: %s", i+1, strings.Join(m, "; "))
 		}
+		b.burden.note(b.stage.app.now())
 		b.stage.note("run %d of %d: last ACK after %s", i+1, b.runs, msText(between(f.stamps.firstBad, f.lastAck)))
 	}
 	return nil
@@ -108,6 +109,7 @@ func benchPut(ctx context.Context, b *bench) error {
 			return err
 		}
 		b.note(fmt.Sprintf("etcd put → last ACK of %d", len(s.fleet.envoys)), acked.Sub(put))
+		b.burden.note(s.app.now())
 		s.note("run %d of %d: %s", i+1, b.runs, msText(between(put, acked)))
 	}
 	return nil
@@ -121,7 +123,7 @@ func benchDeadman(ctx context.Context, b *bench) error {
 	s := b.stage
 	for i := range b.runs {
 		before := s.load.Totals()
-		b.burden.note(s.fleet, s.app.now())
+		b.burden.note(s.app.now())
 		killed := s.app.now()
 		if err := s.fleet.killServer(); err != nil {
 			return err
@@ -179,7 +181,7 @@ func benchRestart(ctx context.Context, b *bench) error {
 	s := b.stage
 	for i := range b.runs {
 		before := s.load.Totals()
-		b.burden.note(s.fleet, s.app.now())
+		b.burden.note(s.app.now())
 		l := s.lookOut(ctx)
 		if err := s.fleet.killServer(); err != nil {
 			l.stop()

@@ -30,6 +30,7 @@ type measured struct {
 	Distributions []distribution `json:"distributions"`
 	Failed        int64          `json:"failed"` // requests that failed although only the control plane was touched
 	Burden        []load         `json:"burden"`
+	Error         string         `json:"error,omitempty"` // why there are fewer runs than were asked for
 }
 
 // load is what a process cost.
@@ -41,7 +42,7 @@ type load struct {
 
 // found puts the samples together, in the order in which their kinds first came.
 func (b *bench) found(name string) measured {
-	m := measured{Trial: name, Failed: b.failed, Burden: b.burden.loads()}
+	m := measured{Trial: name, Distributions: []distribution{}, Failed: b.failed, Burden: b.burden.loads()}
 	for _, one := range b.samples {
 		at := slices.IndexFunc(m.Distributions, func(d distribution) bool { return d.What == one.what })
 		if at < 0 {
@@ -127,8 +128,8 @@ func (u *use) meet(pid int) {
 	}
 }
 
-// note adds what was used since begin. The server must still live.
-func (b *burden) note(_ *fleet, now time.Time) {
+// note adds what was used since begin or since it was called last. The server must still live.
+func (b *burden) note(now time.Time) {
 	if b.etcd.pid == 0 {
 		b.meetEtcd()
 		b.etcd.before = 0
@@ -150,7 +151,10 @@ func (u *use) note() {
 }
 
 func (b *burden) loads() []load {
-	seconds := max(b.lived.Seconds(), 1e-9)
+	if b.lived == 0 {
+		return []load{}
+	}
+	seconds := b.lived.Seconds()
 	return []load{
 		{Process: "rampart", CPU: b.server.cpu.Seconds() / seconds, RSS: b.server.rss},
 		{Process: "its etcd", CPU: b.etcd.cpu.Seconds() / seconds, RSS: b.etcd.rss},

@@ -36,7 +36,7 @@ func newDemo(a *app) *cobra.Command {
 	flags.IntVar(&f.act, "act", 0, "play only this act, 1 to 5")
 	flags.BoolVar(&f.stay, "stay", false, "keep everything running afterwards, and say what can be tried")
 	flags.Float64Var(&f.rate, "rate", demoRate, "requests per second")
-	outputFlag(command, &f.output, asTable, asJSON)
+	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
 }
 
@@ -53,7 +53,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) error {
 		return usage("demo: --rate %g is not above 0", f.rate)
 	}
 	var results []result
-	err := a.onStage(ctx, stageConfig{rate: f.rate, quiet: f.output == asJSON}, func(ctx context.Context, s *stage) error {
+	err := a.onStage(ctx, stageConfig{rate: f.rate, quiet: f.output != asTable}, func(ctx context.Context, s *stage) error {
 		results = s.playAll(ctx, acts)
 		s.curtain()
 		if err := a.tellResults(results, f.output); err != nil {
@@ -89,8 +89,8 @@ func verdictOn(results []result) error {
 
 // tellResults prints the table, or the same figures for machines.
 func (a *app) tellResults(results []result, output format) error {
-	if output == asJSON {
-		return a.printValue(asJSON, results)
+	if output != asTable {
+		return a.printValue(output, results)
 	}
 	for _, line := range resultLines(results, a.screen) {
 		a.say("%s", line)

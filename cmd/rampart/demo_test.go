@@ -219,19 +219,6 @@ func TestTheEnvoysPagesBoundTheMomentOfTheRollback(t *testing.T) {
 	}
 }
 
-func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
-	b := bench{}
-	for i := 20; i > 0; i-- {
-		b.note("x", time.Duration(i)*time.Millisecond)
-	}
-	b.note("y", time.Millisecond)
-	m := b.found("t")
-	x := m.Distributions[0]
-	if len(m.Distributions) != 2 || x.Runs != 20 || x.Min != 1 || x.Median != 10 || x.P90 != 18 || x.Max != 20 {
-		t.Errorf("got %+v", m.Distributions)
-	}
-}
-
 func TestFoldersOfKilledDemosAreSweptAndThoseOfLivingOnesStay(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	living, leave, err := enterFolder()

@@ -15,8 +15,9 @@ import (
 	"github.com/rampart-proxy/rampart/testenv"
 )
 
-// demoLanes is how many connections users keep. The kernel spreads them over the Envoys that share the port; that all get some is checked.
-const demoLanes = 48
+// lanesFor is how many connections users keep. All Envoys share one port, and the kernel draws for each connection which of them accepts it: with 16 for each of
+// n Envoys, one of them stays without any with a probability of about n·e^-16. That all get some is checked.
+func lanesFor(proxies int) int { return 16 * proxies }
 
 // stageConfig says how a stage is set up.
 type stageConfig struct {
@@ -44,7 +45,9 @@ type stage struct {
 
 func newStage(a *app, f *fleet, c stageConfig) *stage {
 	s := &stage{app: a, fleet: f, quiet: c.quiet, changed: make(chan struct{})}
-	load, err := testenv.NewLoad(testenv.LoadConfig{Targets: []string{loopback(f.ports.users)}, Host: demoHost, Rate: c.rate, Lanes: demoLanes})
+	load, err := testenv.NewLoad(testenv.LoadConfig{
+		Targets: []string{loopback(f.ports.users)}, Host: demoHost, Rate: c.rate, Lanes: lanesFor(f.proxies),
+	})
 	if err != nil {
 		panic(err) // a rate above 0 and one target are all it asks for
 	}

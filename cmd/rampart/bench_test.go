@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
+	b := bench{}
+	for i := 20; i > 0; i-- {
+		b.note("x", time.Duration(i)*time.Millisecond)
+	}
+	b.note("y", time.Millisecond)
+	m := b.found("t")
+	x := m.Distributions[0]
+	if len(m.Distributions) != 2 || x.Runs != 20 || x.Min != 1 || x.Median != 10 || x.P90 != 18 || x.Max != 20 {
+		t.Errorf("got %+v", m.Distributions)
+	}
+}
+
+// A trial runs on a fleet of its own, so that one that fails says nothing of the others.
+func TestATrialThatFailsLosesNothingThatWasMeasured(t *testing.T) {
+	var out, errs live
+	a := newApp(streams{in: strings.NewReader(""), out: &out, err: &errs})
+	once := func(err error) func(context.Context, *bench) error {
+		return func(_ context.Context, b *bench) error {
+			b.note("a thing", time.Millisecond)
+			b.burden.note(a.now())
+			return err
+		}
+	}
+	all, err := a.measureAll(t.Context(), []trial{
+		{"first", 50, 1, once(nil)}, {"second", 50, 1, once(errors.New("run 2: no"))}, {"third", 50, 1, once(nil)},
+	}, 2)
+	if err == nil || err.Error() != "bench second: run 2: no" || newApp(streams{err: &errs}).report(err) == 0 {
+		t.Errorf("got the error %v", err)
+	}
+	for i, name := range []string{"first", "second", "third"} {
+		m := all[i]
+		if m.Trial != name || len(m.Distributions) != 1 || m.Distributions[0].Runs != 1 || (m.Error != "") != (name == "second") {
+			t.Errorf("%s: got %+v", name, m)
+		}
+		if len(m.Burden) != 2 || m.Burden[0].RSS == 0 || m.Burden[1].RSS == 0 {
+			t.Errorf("%s: the burden is %+v", name, m.Burden)
+		}
+	}
+	if err := a.tellBench(all, asTable); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, out.String(), "RUNS  MIN", "MEDIAN", "P90", "MAX", "first", "second", "third", "rampart", "its etcd")
+}
+
+func TestEveryEnvoyOfALargeFleetGetsConnections(t *testing.T) {
+	for _, trial := range trials() {
+		n := float64(trial.proxies)
+		if none := n * math.Pow(1-1/n, float64(lanesFor(trial.proxies))); none > 1e-5 {
+			t.Errorf("%s: one of %d Envoys gets none of %d connections with a probability of %.2g", trial.name, trial.proxies, lanesFor(trial.proxies), none)
+		}
+	}
+}
