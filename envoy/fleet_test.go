@@ -39,7 +39,9 @@ func TestRequirementsAreDatedWhenThisServicesShareChanged(t *testing.T) {
 	same(t, "routes, plain", find("edge/plain", routes), 5)
 	same(t, "layer, plain", find("edge/plain", layerKey()), -1)
 	same(t, "arm", find("edge", xds.Key{Type: xds.ClusterType, Name: "shop/green|blue"}), 3)
-	same(t, "ready", len(w.r.Ready("shop")["edge"]), 6)
+	ready := w.r.Ready("shop")["edge"]
+	same(t, "ready", len(ready), 7)
+	same(t, "ready, last", ready[6], xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: w.r.fleet("edge").listening[0]}, IfAsked: true})
 	w.set(shop(), State{}, 9)
 	same(t, "emptied layer", find("edge", layerKey()), 9)
 	same(t, "settled", w.r.Settled("shop"), 2)

@@ -266,16 +266,23 @@ func (r *Renderer) Flush(rev int64) []xds.Update {
 	return updates
 }
 
-// Ready is, per group, what a proxy must have accepted before a release may take its first request: the arms, the pools and their endpoints.
+// Ready is, per group, what a proxy must have accepted for a release to climb: the arms, the pools and their endpoints, and the gateway's listeners, unless it has
+// its own.
 func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
-	return r.requirements(service, func(n *rendered, _ *fleet, _ int) []xds.Requirement { return n.ready() })
+	return r.requirements(service, func(n *rendered, f *fleet, _ int) []xds.Requirement {
+		want := n.pools()
+		for _, name := range f.listening {
+			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: name}, IfAsked: true})
+		}
+		return want
+	})
 }
 
-// Confirmed is, per group, what a proxy must have accepted to serve a service as it is served now: what Ready asks, the routes and, with layers, the service's
-// layer, each at the revision at which this service's share of it last changed.
+// Confirmed is, per group, what a proxy must have accepted to serve a service as it is served now: the arms, pools and endpoints, the routes and, with layers, the
+// service's layer, each at the revision at which this service's share of it last changed.
 func (r *Renderer) Confirmed(service string) map[string][]xds.Requirement {
 	return r.requirements(service, func(n *rendered, f *fleet, kind int) []xds.Requirement {
-		want := append(n.ready(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: n.routes[kind].at})
+		want := append(n.pools(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: n.routes[kind].at})
 		// A layer in which the service never had a key says nothing about it.
 		if kind == layered && n.overlay.at > 0 {
 			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.RuntimeType, Name: Layer(service)}, Revision: n.overlay.at})
@@ -325,7 +332,8 @@ func (r *Renderer) requirements(service string, of func(*rendered, *fleet, int) 
 	return want
 }
 
-func (n *rendered) ready() []xds.Requirement {
+// pools are the clusters of a service and their endpoints, each at the revision at which it last changed.
+func (n *rendered) pools() []xds.Requirement {
 	var want []xds.Requirement
 	for _, key := range slices.SortedFunc(maps.Keys(n.clusters), byKey) {
 		want = append(want, xds.Requirement{Key: key, Revision: n.clusters[key].at})

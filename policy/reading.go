@@ -33,7 +33,7 @@ type Reading struct {
 // Fleet is what is known of the proxies of a service's gateways, merged over all replicas.
 type Fleet struct {
 	Connected int          // proxies, those of a lost replica included until the dead-man's time is over
-	Ready     int          // of them, with the arms' clusters and endpoints accepted
+	Ready     int          // of them, with what a release needs accepted: the arms' clusters and endpoints, the gateway's listeners
 	Confirmed int          // of them, with everything that served says at its newest revision accepted
 	Rejected  int          // of them, that refused something of this service
 	Waiting   []ProxyWords // some that have not confirmed, at most three

@@ -206,6 +206,10 @@ func (d *decider) soaking(r *Release) {
 		d.waits(r, "%s", d.unconfirmed(r))
 		return
 	}
+	if d.short(d.Fleet.Ready) {
+		d.waits(r, "%s", d.unready())
+		return
+	}
 	r.rest(d.next.Service.Plan) // a changed plan may have moved the top
 	if d.advanceOrdered() {
 		d.climb(r)
@@ -298,7 +302,7 @@ func (d *decider) short(count int) bool {
 }
 
 func (d *decider) unready() string {
-	return d.missing(d.Fleet.Ready, "the candidate's clusters and endpoints")
+	return d.missing(d.Fleet.Ready, "what the release needs")
 }
 
 func (d *decider) unconfirmed(r *Release) string {

@@ -1,7 +1,6 @@
 package replica_test
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -90,13 +89,4 @@ func TestAMissingServedKeyIsWrittenAgainAfterAdopt(t *testing.T) {
 }
 
 // alarms are what a replica's report says someone must look at.
-func (r *rig) alarms(id string) string {
-	ctx, cancel := context.WithTimeout(r.ctx, patience)
-	defer cancel()
-	answer, err := r.raw.Get(ctx, "/rampart/v1/replicas/"+id)
-	if err != nil || len(answer.Kvs) == 0 {
-		return ""
-	}
-	_, alarms, _ := strings.Cut(string(answer.Kvs[0].Value), `"alarms":`)
-	return alarms
-}
+func (r *rig) alarms(id string) string { return strings.Join(r.report(id).Alarms, "\n") }

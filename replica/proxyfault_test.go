@@ -167,6 +167,20 @@ func TestARejectedListenerLeavesTheOthersAlone(t *testing.T) {
 	r.climbsElsewhere(1000)
 	r.climbsElsewhere(5000)
 
+	// Its own gateway's releases wait, and say for whom.
+	r.put("services/shop", slow(r.document("green")))
+	r.until("a release that names the proxy", func() (bool, error) {
+		s := r.served("shop")
+		if s == nil || s.Release == nil || !strings.Contains(s.Release.Waits, "1 of 1 proxies to accept what the release needs (1 rejected it)") {
+			return false, fmt.Errorf("%+v", s)
+		}
+		waiting := r.report("a").Releases["shop"].Fleet.Waiting
+		named := len(waiting) == 1 && waiting[0].Proxy == "edge-1" && strings.Contains(waiting[0].Says, "Address already in use")
+		return named, fmt.Errorf("it names %+v", waiting)
+	})
+	r.put("services/shop", slow(r.document("blue")))
+	r.untilServed("the wish taken back", func(s *policy.Served) bool { return s.Release == nil })
+
 	// It is not tried again by itself; a document without it, and then with it, does.
 	if err := taken.Close(); err != nil {
 		t.Fatal(err)

@@ -331,13 +331,18 @@ func (s *Serving) fleet(name string) policy.Fleet {
 		standing := s.xds.Standing(group, want)
 		fleet.Connected += standing.Connected
 		fleet.Confirmed += standing.Met
-		fleet.Rejected += standing.Rejected
-		fleet.Ready += s.xds.Standing(group, ready[group]).Met
+		set := s.xds.Standing(group, ready[group])
+		fleet.Ready += set.Met
+		fleet.Rejected += max(standing.Rejected, set.Rejected)
 		if standing.LastAck.After(fleet.LastAck) {
 			fleet.LastAck = standing.LastAck
 		}
-		for _, p := range standing.Waiting {
-			fleet.Waiting = append(fleet.Waiting, words(p, now))
+		named := map[uint64]bool{}
+		for _, p := range append(standing.Waiting, set.Waiting...) {
+			if !named[p.Stream] {
+				named[p.Stream] = true
+				fleet.Waiting = append(fleet.Waiting, words(p, now))
+			}
 		}
 	}
 	fleet.Waiting = fleet.Waiting[:min(len(fleet.Waiting), maxWords)]

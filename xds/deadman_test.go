@@ -125,7 +125,7 @@ func TestWithoutFreshProofNothingIsKeptAlive(t *testing.T) {
 		r.s.Open()
 		stop := r.proving()
 		r.set(11, layer("l1", "k"))
-		want := Requirement{Key{RuntimeType, "l1"}, 11}
+		want := Requirement{Key: Key{RuntimeType, "l1"}, Revision: 11}
 		c := r.client("n1")
 		c.ask(RuntimeType, "l1")
 		c.take("Runtime l1=l1:k/3s")

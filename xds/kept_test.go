@@ -30,7 +30,7 @@ func TestAProxyThatLacksANewPartsClusterKeepsTheFormerPartAndItsCluster(t *testi
 		c.quiet() // the former part needs its cluster
 		r.set(15, routes(named("shop", "S-green ", accepts("green")), named("cart", "C2", accepts("other"))))
 		c.take("RouteConfiguration edge=edge:C2S-blue ")
-		if got := r.standing(Requirement{Key{RouteType, "edge"}, 15}); got != "0 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{RouteType, "edge"}, Revision: 15}); got != "0 of 1, 0 rejected" {
 			t.Errorf("counted as confirmed: %s", got)
 		}
 		time.Sleep(time.Minute)
@@ -41,7 +41,7 @@ func TestAProxyThatLacksANewPartsClusterKeepsTheFormerPartAndItsCluster(t *testi
 		c.take("RouteConfiguration edge=edge:S-green C2")
 		time.Sleep(6 * time.Second)
 		c.take("Cluster -blue")
-		if got := r.standing(Requirement{Key{RouteType, "edge"}, 15}); got != "1 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{RouteType, "edge"}, Revision: 15}); got != "1 of 1, 0 rejected" {
 			t.Errorf("not counted as confirmed: %s", got)
 		}
 	})

@@ -175,7 +175,7 @@ func (w *world) meets() {
 	var want []Requirement
 	for key := range w.live {
 		if key.Type == ClusterType || w.p.wants[key.Type][key.Name] {
-			want = append(want, Requirement{key, w.revision})
+			want = append(want, Requirement{Key: key, Revision: w.revision})
 		}
 	}
 	if s := w.s.Standing("edge", want); s.Met != 1 || s.Rejected != 0 {

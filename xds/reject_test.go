@@ -28,14 +28,14 @@ func TestARejectedVersionIsNeverSentAgainAndItsWordsAreKept(t *testing.T) {
 		if !slices.Equal(p.Rejections, want) {
 			t.Errorf("rejections are %v, want %v", p.Rejections, want)
 		}
-		if got := r.standing(Requirement{Key{ClusterType, "a"}, 12}); got != "0 of 1, 1 rejected" {
+		if got := r.standing(Requirement{Key: Key{ClusterType, "a"}, Revision: 12}); got != "0 of 1, 1 rejected" {
 			t.Error(got)
 		}
 		c.ask(ClusterType, "a") // a subscription is answered with what the proxy accepted last
 		c.take("Cluster a=1")
 		r.set(14, cluster("a", "3"))
 		c.take("Cluster a=3")
-		if got := r.standing(Requirement{Key{ClusterType, "a"}, 12}); got != "1 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{ClusterType, "a"}, Revision: 12}); got != "1 of 1, 0 rejected" {
 			t.Error(got)
 		}
 	})
@@ -52,7 +52,7 @@ func TestOnlyTheProxyThatRejectedIsSpared(t *testing.T) {
 		young.ask(RouteType, "edge")
 		young.take("RouteConfiguration edge=bad")
 		old.quiet()
-		if got := r.standing(Requirement{Key{RouteType, "edge"}, 11}); got != "1 of 2, 1 rejected" {
+		if got := r.standing(Requirement{Key: Key{RouteType, "edge"}, Revision: 11}); got != "1 of 2, 1 rejected" {
 			t.Error(got)
 		}
 	})
@@ -68,7 +68,7 @@ func TestRepublishingWhatTheProxyHoldsClearsTheRejection(t *testing.T) {
 		c.nack(c.expect("RouteConfiguration edge=bad"), "bad")
 		r.set(13, route("good"))
 		c.quiet()
-		if got := r.standing(Requirement{Key{RouteType, "edge"}, 13}); got != "1 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{RouteType, "edge"}, Revision: 13}); got != "1 of 1, 0 rejected" {
 			t.Error(got)
 		}
 	})

@@ -71,7 +71,7 @@ func TestAClusterThatComesBackInItsGraceIsNotDisturbed(t *testing.T) {
 		r.set(13, cluster("a", "1"), endpoints("a", "e"))
 		time.Sleep(time.Minute)
 		c.quiet()
-		if got := r.standing(Requirement{Key{ClusterType, "a"}, 13}); got != "1 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{ClusterType, "a"}, Revision: 13}); got != "1 of 1, 0 rejected" {
 			t.Error(got)
 		}
 	})

@@ -50,7 +50,7 @@ func TestAResumedWildcardIsSentOnlyWhatDiffers(t *testing.T) {
 		m2 := r.versions(ClusterType, "a", "b", "d")
 		c.resumeAll(ClusterType, m2)
 		c.quiet()
-		if got := r.standing(Requirement{Key{ClusterType, "b"}, 12}); got != "1 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{ClusterType, "b"}, Revision: 12}); got != "1 of 1, 0 rejected" {
 			t.Errorf("what the proxy brought does not count: %s", got)
 		}
 	})

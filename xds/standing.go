@@ -74,6 +74,9 @@ func (s *session) metSince(want []Requirement, reached int64, now time.Time) (si
 	since = s.came
 	for _, w := range want {
 		e, t := s.group.entry(w.Key), s.interest(w.Type)
+		if t == nil && w.IfAsked {
+			continue
+		}
 		if e == nil || t == nil {
 			return time.Time{}, false
 		}

@@ -8,7 +8,7 @@ import (
 
 func TestARequirementNeedsTheACKOfThatRevisionOrALaterOne(t *testing.T) {
 	opened(t, func(r *rig) {
-		at := func(revision int64) Requirement { return Requirement{Key{RouteType, "edge"}, revision} }
+		at := func(revision int64) Requirement { return Requirement{Key: Key{RouteType, "edge"}, Revision: revision} }
 		r.set(11, route("1"))
 		c := r.client("n1")
 		c.ask(RouteType, "edge")
@@ -42,7 +42,7 @@ func TestARequirementNeedsTheACKOfThatRevisionOrALaterOne(t *testing.T) {
 // A local rollback changes content without a new revision.
 func TestASecondContentAtOneRevisionMustBeACKedItself(t *testing.T) {
 	opened(t, func(r *rig) {
-		want := Requirement{Key{RouteType, "edge"}, 11}
+		want := Requirement{Key: Key{RouteType, "edge"}, Revision: 11}
 		r.set(11, route("1"))
 		c := r.client("n1")
 		c.ask(RouteType, "edge")
@@ -65,11 +65,11 @@ func TestWhatIsNotPublishedIsMetByNobody(t *testing.T) {
 		c := r.client("n1")
 		c.ask(ClusterType)
 		c.take("Cluster a=1")
-		if got := r.standing(Requirement{Key{ClusterType, "other"}, 5}); got != "0 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{ClusterType, "other"}, Revision: 5}); got != "0 of 1, 0 rejected" {
 			t.Errorf("never published: %s", got)
 		}
 		r.remove(12, Key{ClusterType, "a"})
-		if got := r.standing(Requirement{Key{ClusterType, "a"}, 11}); got != "0 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{ClusterType, "a"}, Revision: 11}); got != "0 of 1, 0 rejected" {
 			t.Errorf("unpublished: %s", got)
 		}
 		if s := r.s.Standing("nobody", nil); s.Connected != 0 || s.Met != 0 {
@@ -90,7 +90,7 @@ func TestStandingNamesUpToThreeThatWait(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		s := r.s.Standing("edge", []Requirement{{Key{RouteType, "edge"}, 11}})
+		s := r.s.Standing("edge", []Requirement{{Key: Key{RouteType, "edge"}, Revision: 11}})
 		if s.Connected != 5 || s.Met != 1 || len(s.Waiting) != 3 || s.Waiting[0].Node != "a" || s.Waiting[1].Node != "c" {
 			t.Errorf("%+v", s)
 		}
@@ -102,7 +102,7 @@ func TestStandingNamesUpToThreeThatWait(t *testing.T) {
 
 func TestMetSinceIsTheLastOfTheACKsAndSurvivesOthersChanges(t *testing.T) {
 	opened(t, func(r *rig) {
-		want := []Requirement{{Key{RouteType, "edge"}, 12}, {Key{ClusterType, "a"}, 11}}
+		want := []Requirement{{Key: Key{RouteType, "edge"}, Revision: 12}, {Key: Key{ClusterType, "a"}, Revision: 11}}
 		since := func() time.Time {
 			synctest.Wait()
 			return r.s.MetSince("edge", want)["n1"]
@@ -142,7 +142,7 @@ func TestMetSinceIsTheLastOfTheACKsAndSurvivesOthersChanges(t *testing.T) {
 
 func TestANodeWithTwoStreamsMeetsWhatBothMeet(t *testing.T) {
 	opened(t, func(r *rig) {
-		want := []Requirement{{Key{RouteType, "edge"}, 11}}
+		want := []Requirement{{Key: Key{RouteType, "edge"}, Revision: 11}}
 		r.set(11, route("1"))
 		a, b := r.client("same"), r.client("same")
 		a.ask(RouteType, "edge")
@@ -164,6 +164,29 @@ func TestANodeWithTwoStreamsMeetsWhatBothMeet(t *testing.T) {
 		synctest.Wait()
 		if met := r.s.MetSince("edge", want); len(met) != 1 {
 			t.Errorf("met: %v", met)
+		}
+	})
+}
+
+// A proxy with listeners of its own is not asked for the gateway's.
+func TestARequirementMayBeForThoseWhoAskedOnly(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("a", "1"), Resource{Key: Key{ListenerType, "l"}, Body: []byte("l")})
+		want := Requirement{Key: Key{ListenerType, "l"}, IfAsked: true}
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster a=1")
+		if got := r.standing(want); got != "1 of 1, 0 rejected" {
+			t.Errorf("it never asked: %s", got)
+		}
+		c.ask(ListenerType)
+		m := c.expect("Listener l=l")
+		if got := r.standing(want); got != "0 of 1, 0 rejected" {
+			t.Errorf("it asked and has not answered: %s", got)
+		}
+		c.nack(m, "Address already in use")
+		if got := r.standing(want); got != "0 of 1, 1 rejected" {
+			t.Errorf("it rejected it: %s", got)
 		}
 	})
 }

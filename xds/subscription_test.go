@@ -173,7 +173,7 @@ func TestTypesGoInOrderWithinAStream(t *testing.T) {
 func TestStaleAndUnknownNoncesAreIgnored(t *testing.T) {
 	opened(t, func(r *rig) {
 		r.set(11, cluster("a", "1"))
-		want := Requirement{Key{ClusterType, "a"}, 11}
+		want := Requirement{Key: Key{ClusterType, "a"}, Revision: 11}
 		c := r.client("n1")
 		c.ask(ClusterType)
 		first := c.expect("Cluster a=1")

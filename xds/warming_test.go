@@ -77,13 +77,13 @@ func TestAPartWaitsForWhatItNeedsAndIsCompletedByTheACK(t *testing.T) {
 		c.quiet()
 		c.ack(m)
 		c.take("RouteConfiguration edge=edge:A")
-		if got := r.standing(Requirement{Key{RouteType, "edge"}, 11}); got != "0 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{RouteType, "edge"}, Revision: 11}); got != "0 of 1, 0 rejected" {
 			t.Errorf("with a part missing: %s", got)
 		}
 		c.ask(EndpointType, "b")
 		c.take("ClusterLoadAssignment b=e")
 		c.take("RouteConfiguration edge=edge:AB")
-		if got := r.standing(Requirement{Key{RouteType, "edge"}, 11}); got != "1 of 1, 0 rejected" {
+		if got := r.standing(Requirement{Key: Key{RouteType, "edge"}, Revision: 11}); got != "1 of 1, 0 rejected" {
 			t.Errorf("with all parts: %s", got)
 		}
 	})

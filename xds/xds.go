@@ -125,6 +125,7 @@ type Event struct {
 type Requirement struct {
 	Key
 	Revision int64
+	IfAsked  bool // a proxy that never asked for the type meets it, too
 }
 
 // Standing is how far a group's proxies have come with some Requirements.
