@@ -15,8 +15,9 @@ import (
 
 // applyFlags are what `rampart apply` was asked for.
 type applyFlags struct {
-	files []string
-	dry   bool
+	files  []string
+	dry    bool
+	output format
 }
 
 func newApply(a *app) *cobra.Command {
@@ -29,6 +30,7 @@ func newApply(a *app) *cobra.Command {
 	}
 	command.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "file, folder or - for standard input; may be repeated")
 	command.Flags().BoolVar(&f.dry, "dry-run", false, "show what would change, and change nothing")
+	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
 }
 
@@ -42,33 +44,73 @@ func (a *app) apply(ctx context.Context, paths []string, f applyFlags) error {
 	if err != nil {
 		return err
 	}
+	r := &applying{reply: newReply(a, f.output), docs: docs}
 	if len(docs.problems) > 0 {
-		return refusal("%s\n%s", problemText(docs.problems), nothingChanged)
+		r.refuse(docs.problems)
+		return r.end(r.result(), refusal("%s\n%s", problemText(docs.problems), nothingChanged))
 	}
-	return a.withStore(ctx, "apply", func(s *store.Store) error {
-		w, err := readWorld(ctx, s)
-		if err != nil {
-			return err
-		}
-		if problems := docs.clashes(w); len(problems) > 0 {
-			return failure{status: statusNo, err: fmt.Errorf("%s\n%s", problemText(problems), nothingChanged), told: true}
-		}
-		changes := changesOf(docs, w)
-		a.showChanges(changes)
-		written := slices.DeleteFunc(changes, func(c change) bool { return c.same() })
-		switch {
-		case len(written) == 0:
-			a.showStanding(docs, w)
-			return nil
-		case f.dry:
-			a.say("%s (dry run)", nothingChanged)
-			return nil
-		}
-		if err := put(ctx, s, written); err != nil {
-			return err
-		}
-		return a.awaitAccepted(ctx, s, accepting{changes: written, before: w})
-	})
+	work := r.put
+	if f.dry {
+		work = r.rehearse
+	}
+	err = r.withStore(ctx, "apply", func(s *store.Store) error { return work(ctx, s) })
+	// What could not even be tried is an error alone.
+	if r.outcome == "" {
+		return err
+	}
+	return r.end(r.result(), err)
+}
+
+// applying is one apply under way. It is owned by the goroutine of its command.
+type applying struct {
+	*reply
+	docs     documents // fixed from the start
+	problems []string  // what the documents are refused for
+	changes  []change  // what they change; nil before it is known
+	outcome  ending
+	now      *world // what became of them, as last seen
+}
+
+// compare checks against what is served, and shows and returns what would change.
+func (r *applying) compare(ctx context.Context, s *store.Store) ([]change, error) {
+	w, err := readWorld(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if problems := r.docs.clashes(w); len(problems) > 0 {
+		r.refuse(problems)
+		return nil, failure{status: statusNo, err: fmt.Errorf("%s\n%s", problemText(problems), nothingChanged), told: true}
+	}
+	r.changes, r.now = changesOf(r.docs, w), w
+	r.showChanges(r.changes)
+	fresh := slices.DeleteFunc(slices.Clone(r.changes), func(c change) bool { return c.same() })
+	if len(fresh) == 0 {
+		r.outcome = endedIdle
+		r.showStanding(r.docs, w)
+	}
+	return fresh, nil
+}
+
+// rehearse changes nothing.
+func (r *applying) rehearse(ctx context.Context, s *store.Store) error {
+	fresh, err := r.compare(ctx, s)
+	if len(fresh) > 0 {
+		r.outcome = endedDry
+		r.say("%s (dry run)", nothingChanged)
+	}
+	return err
+}
+
+// put writes what changes, if anything does, and waits for the leader.
+func (r *applying) put(ctx context.Context, s *store.Store) error {
+	fresh, err := r.compare(ctx, s)
+	if err != nil || len(fresh) == 0 {
+		return err
+	}
+	if err := put(ctx, s, fresh); err != nil {
+		return err
+	}
+	return r.await(ctx, s, accepting{changes: fresh, before: r.now})
 }
 
 // change is what one document changes.

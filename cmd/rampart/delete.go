@@ -14,32 +14,35 @@ import (
 
 func newDelete(a *app) *cobra.Command {
 	agreed := consent{}
+	var output format
 	command := &cobra.Command{
 		Use: "delete SERVICE | delete gateway NAME", Short: "Stop serving a service, or end a gateway",
 		Long: "Delete removes a document, which stops what it describes. It asks first; without a terminal it needs --yes.\n" +
 			"A service is not deleted while a release of it runs, a gateway not while services name it. Envoys of a deleted gateway keep what they were served.",
 		Args: cobra.RangeArgs(1, 2), ValidArgsFunction: a.serviceNames,
 		RunE: func(c *cobra.Command, args []string) error {
+			r := newReply(a, output)
 			switch {
 			case len(args) == 1:
-				return a.deleteService(c.Context(), args[0], agreed)
+				return r.deleteService(c.Context(), args[0], agreed)
 			case args[0] == "gateway":
-				return a.deleteGateway(c.Context(), args[1], agreed)
+				return r.deleteGateway(c.Context(), args[1], agreed)
 			case args[0] == "service":
-				return a.deleteService(c.Context(), args[1], agreed)
+				return r.deleteService(c.Context(), args[1], agreed)
 			}
 			return usage("delete: expected `delete SERVICE` or `delete gateway NAME`, one at a time")
 		},
 	}
 	agreed.register(command.Flags())
+	outputFlag(command, &output, asTable, asYAML, asJSON)
 	return command
 }
 
 // deleteService looks twice: a release may have begun while the question was open. The leader has the last word all the same: it keeps a service whose
 // document vanishes while a release runs.
-func (a *app) deleteService(ctx context.Context, name string, agreed consent) error {
-	doing := "delete " + name
-	return a.withStore(ctx, doing, func(s *store.Store) error {
+func (r *reply) deleteService(ctx context.Context, name string, agreed consent) error {
+	r.value.Service, r.value.Command = name, "delete"
+	return r.endService(r.withStore(ctx, "delete "+name, func(s *store.Store) error {
 		v, err := readService(ctx, s, name)
 		if err != nil {
 			return err
@@ -47,7 +50,7 @@ func (a *app) deleteService(ctx context.Context, name string, agreed consent) er
 		if err := deletable(v); err != nil {
 			return err
 		}
-		if err := agreed.ask(ctx, a, deleteQuestion(v)); err != nil {
+		if err := agreed.ask(ctx, r.app, deleteQuestion(v)); err != nil {
 			return err
 		}
 		if v, err = readService(ctx, s, name); err != nil {
@@ -59,8 +62,8 @@ func (a *app) deleteService(ctx context.Context, name string, agreed consent) er
 		if err := s.Delete(ctx, store.ServiceDoc, name); err != nil {
 			return err
 		}
-		return a.awaitGone(ctx, s, name+" is no longer served.", func(w *world) bool { return w.service(name).servedMod == 0 })
-	})
+		return r.awaitGone(ctx, s, name+" is no longer served.", func(w *world) bool { return w.service(name).servedMod == 0 })
+	}))
 }
 
 // deletable says why a service cannot be deleted.
@@ -84,8 +87,9 @@ func deleteQuestion(v *service) string {
 }
 
 // deleteGateway refuses what the leader would: the default gateway, too, must not move its listeners to loopback under the services that use it.
-func (a *app) deleteGateway(ctx context.Context, name string, agreed consent) error {
-	return a.withStore(ctx, "delete gateway "+name, func(s *store.Store) error {
+func (r *reply) deleteGateway(ctx context.Context, name string, agreed consent) error {
+	r.value.Gateway, r.value.Command = name, "delete"
+	return r.endService(r.withStore(ctx, "delete gateway "+name, func(s *store.Store) error {
 		w, err := readWorld(ctx, s)
 		if err != nil {
 			return err
@@ -98,21 +102,22 @@ func (a *app) deleteGateway(ctx context.Context, name string, agreed consent) er
 			return refusal("it serves %s; move them to another gateway first", listed(w.usersOf(name)))
 		}
 		question := fmt.Sprintf("Delete the gateway %s? Its Envoys keep what they were served, and get nothing new.", name)
-		if err := agreed.ask(ctx, a, question); err != nil {
+		if err := agreed.ask(ctx, r.app, question); err != nil {
 			return err
 		}
 		if err := s.Delete(ctx, store.GatewayDoc, name); err != nil {
 			return err
 		}
-		return a.awaitGone(ctx, s, "Gateway "+name+" is gone.", func(w *world) bool { g := w.gateway(name); return g.served == nil || g.served.Gone })
-	})
+		return r.awaitGone(ctx, s, "Gateway "+name+" is gone.", func(w *world) bool { g := w.gateway(name); return g.served == nil || g.served.Gone })
+	}))
 }
 
 // acceptIn is how long commands wait for a leader to take up a document.
 const acceptIn = 10 * time.Second
 
 // awaitGone waits until the leader has carried out a deletion.
-func (a *app) awaitGone(ctx context.Context, s *store.Store, done string, gone func(*world) bool) error {
+func (r *reply) awaitGone(ctx context.Context, s *store.Store, done string, gone func(*world) bool) error {
+	r.is(endedStored, nil)
 	short, cancel := context.WithTimeout(ctx, acceptIn)
 	defer cancel()
 	err := follow(short, s, func(w *world) (bool, error) { return gone(w), nil })
@@ -122,6 +127,7 @@ func (a *app) awaitGone(ctx context.Context, s *store.Store, done string, gone f
 	if err != nil {
 		return err
 	}
-	a.say("%s", done)
+	r.is(endedDeleted, nil)
+	r.say("%s", done)
 	return nil
 }

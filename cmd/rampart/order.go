@@ -16,28 +16,28 @@ import (
 const obeyIn = 5 * time.Second
 
 func newAdvance(a *app) *cobra.Command {
-	command := serviceCommand(a, "advance", "Take the next step of a release now", a.orderer(policy.Advance))
+	command := replyCommand(a, "advance", "Take the next step of a release now", orderer(policy.Advance))
 	command.Long = "Advance takes the next step as soon as the proxies have confirmed the present one, without waiting for its time or its evidence.\n" +
 		"No order skips the proxies' confirmation or the judge's no."
 	return command
 }
 
 func newPromote(a *app) *cobra.Command {
-	command := serviceCommand(a, "promote", "Give a release all traffic now", a.orderer(policy.Promote))
+	command := replyCommand(a, "promote", "Give a release all traffic now", orderer(policy.Promote))
 	command.Long = "Promote moves to full weight at once, without soak or bake, and commits after the proxies' confirmation and 5 s in which the judge may still say no."
 	return command
 }
 
 func newRetry(a *app) *cobra.Command {
-	command := serviceCommand(a, "retry", "Try a wish again that was rolled back", a.orderer(policy.Retry))
+	command := replyCommand(a, "retry", "Try a wish again that was rolled back", orderer(policy.Retry))
 	command.Long = "Retry begins the release of a wish anew that was rolled back. Without it, such a wish is refused until it changes."
 	return command
 }
 
 // orderer refuses at once what the leader would drop a moment later.
-func (a *app) orderer(verb policy.Verb) func(context.Context, string) error {
-	return func(ctx context.Context, name string) error {
-		return a.withStore(ctx, string(verb)+" "+name, func(s *store.Store) error {
+func orderer(verb policy.Verb) func(context.Context, *reply, string) error {
+	return func(ctx context.Context, r *reply, name string) error {
+		return r.withStore(ctx, string(verb)+" "+name, func(s *store.Store) error {
 			v, err := readService(ctx, s, name)
 			if err != nil {
 				return err
@@ -45,7 +45,7 @@ func (a *app) orderer(verb policy.Verb) func(context.Context, string) error {
 			if err := orderable(v, verb); err != nil {
 				return err
 			}
-			return a.order(ctx, s, v, verb)
+			return r.order(ctx, s, v, verb)
 		})
 	}
 }
@@ -69,10 +69,10 @@ func orderable(v *service, verb policy.Verb) error {
 }
 
 // order gives an order for the running release, by its name so that it can never be for a later one, and waits briefly to see what becomes of it.
-func (a *app) order(ctx context.Context, s *store.Store, v *service, verb policy.Verb) error {
+func (r *reply) order(ctx context.Context, s *store.Store, v *service, verb policy.Verb) error {
 	text := string(verb)
-	if r := v.release(); r != nil {
-		text += " " + r.ID
+	if running := v.release(); running != nil {
+		text += " " + running.ID
 	}
 	before, err := s.History(ctx, v.name, historyTail)
 	if err != nil {
@@ -81,14 +81,13 @@ func (a *app) order(ctx context.Context, s *store.Store, v *service, verb policy
 	if err := s.PutOrder(ctx, v.name, text); err != nil {
 		return err
 	}
-	short, cancel := context.WithTimeout(ctx, obeyIn)
-	defer cancel()
-	err = follow(short, s, func(w *world) (bool, error) { return w.service(v.name).order != text, nil })
+	r.is(endedStored, v)
+	now, err := within(ctx, obeyIn, s, func(w *world) bool { return w.service(v.name).order != text })
 	switch {
 	case ctx.Err() != nil:
 		return notHere("interrupted; the order stands until the leader obeys it")
 	case errors.Is(err, context.DeadlineExceeded):
-		return a.standing(ctx, s, verb)
+		return r.standing(ctx, s, verb)
 	case err != nil:
 		return err
 	}
@@ -96,15 +95,15 @@ func (a *app) order(ctx context.Context, s *store.Store, v *service, verb policy
 	if err != nil {
 		return err
 	}
-	return a.obeyed(v, verb, newLines(before, after))
+	return r.obeyed(now.service(v.name), verb, newLines(before, after))
 }
 
 // standing tells of an order that nobody has obeyed yet.
-func (a *app) standing(ctx context.Context, s *store.Store, verb policy.Verb) error {
+func (r *reply) standing(ctx context.Context, s *store.Store, verb policy.Verb) error {
 	if err := mustBeLed(ctx, s); err != nil {
 		return err
 	}
-	a.say("Ordered. The %s follows as soon as the proxies have confirmed the present step.", verb)
+	r.say("Ordered. The %s follows as soon as the proxies have confirmed the present step.", verb)
 	return nil
 }
 
@@ -121,22 +120,24 @@ func mustBeLed(ctx context.Context, s *store.Store) error {
 }
 
 // obeyed prints what the leader made of an order.
-func (a *app) obeyed(v *service, verb policy.Verb, lines []store.Line) error {
+func (r *reply) obeyed(v *service, verb policy.Verb, lines []store.Line) error {
 	for _, line := range lines {
 		if why, dropped := strings.CutPrefix(line.Text, "dropped: order "+string(verb)+" is dropped: "); dropped {
+			r.is(endedDropped, v)
 			return refusal("the order was dropped: %s", clean(why))
 		}
 	}
+	r.is(endedAsAsked, v)
 	for _, line := range lines {
 		if did, mine := strings.CutPrefix(line.Text, "ordered: "+string(verb)); mine {
 			did = strings.TrimPrefix(did, "; ")
 			if did == "" {
 				did = "ordered"
 			}
-			a.say("%s: %s.", v.name, clean(did))
+			r.say("%s: %s.", v.name, clean(did))
 			return nil
 		}
 	}
-	a.say("%s: the order was taken.", v.name)
+	r.say("%s: the order was taken.", v.name)
 	return nil
 }

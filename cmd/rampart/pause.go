@@ -27,33 +27,35 @@ func oneService(c *cobra.Command, args []string) error {
 }
 
 func newPause(a *app) *cobra.Command {
-	command := serviceCommand(a, "pause", "Rest the climb of a service; rollbacks do not rest", a.pause)
+	command := replyCommand(a, "pause", "Rest the climb of a service; rollbacks do not rest", pause)
 	command.Long = "Pause keeps the release of a service where it is until `rampart resume`. It is still judged, and rolled back if it is worse."
 	return command
 }
 
 func newResume(a *app) *cobra.Command {
-	command := serviceCommand(a, "resume", "End a pause, an operator's or rampart's own", a.resume)
+	command := replyCommand(a, "resume", "End a pause, an operator's or rampart's own", resume)
 	command.Long = "Resume ends `rampart pause`, and the hold that rampart puts on a release whose evidence does not become clear (plan.patience)."
 	return command
 }
 
 // pause is a key of its own, not an order: it holds for as long as the key exists, whoever leads.
-func (a *app) pause(ctx context.Context, name string) error {
-	return a.withStore(ctx, "pause "+name, func(s *store.Store) error {
+func pause(ctx context.Context, r *reply, name string) error {
+	return r.withStore(ctx, "pause "+name, func(s *store.Store) error {
 		v, err := readService(ctx, s, name)
 		if err != nil {
 			return err
 		}
 		if v.paused {
-			a.say("%s is paused already. `rampart resume %s` ends it.", name, name)
+			r.is(endedIdle, v)
+			r.say("%s is paused already. `rampart resume %s` ends it.", name, name)
 			return nil
 		}
 		if err := s.SetPause(ctx, name); err != nil {
 			return err
 		}
-		a.say("%s is paused%s: it climbs no further, and is still rolled back if it is worse.", name, at(v.release()))
-		a.say("`rampart resume %s` goes on.", name)
+		r.is(endedAsAsked, v)
+		r.say("%s is paused%s: it climbs no further, and is still rolled back if it is worse.", name, at(v.release()))
+		r.say("`rampart resume %s` goes on.", name)
 		return nil
 	})
 }
@@ -67,25 +69,27 @@ func at(r *policy.Release) string {
 }
 
 // resume ends both kinds of rest. The operator's is a key that goes; rampart's own is in the served copy, which only the leader writes, so it takes an order.
-func (a *app) resume(ctx context.Context, name string) error {
-	return a.withStore(ctx, "resume "+name, func(s *store.Store) error {
+func resume(ctx context.Context, r *reply, name string) error {
+	return r.withStore(ctx, "resume "+name, func(s *store.Store) error {
 		v, err := readService(ctx, s, name)
 		if err != nil {
 			return err
 		}
-		r := v.release()
-		held := r != nil && r.Held != ""
+		running := v.release()
+		held := running != nil && running.Held != ""
 		if !v.paused && !held {
-			a.say("%s is not paused.", name)
+			r.is(endedIdle, v)
+			r.say("%s is not paused.", name)
 			return nil
 		}
 		if err := s.ClearPause(ctx, name); err != nil {
 			return err
 		}
 		if held {
-			return a.order(ctx, s, v, policy.Resume)
+			return r.order(ctx, s, v, policy.Resume)
 		}
-		a.say("%s goes on%s.", name, at(r))
+		r.is(endedAsAsked, v)
+		r.say("%s goes on%s.", name, at(running))
 		return nil
 	})
 }

@@ -208,30 +208,31 @@ func TestTheOutcomeIsOfWhatWasAwaited(t *testing.T) {
 	green, blue := policy.Ref{Backend: "green", Revision: "v42"}, policy.Ref{Backend: "blue", Revision: "v41"}
 	await := awaited{mod: 9, target: green, known: true}
 	for _, c := range []struct {
-		name      string
-		change    func(p *picture, r *policy.Release)
-		await     awaited
-		over, yes bool
+		name   string
+		change func(p *picture, r *policy.Release)
+		await  awaited
+		over   bool
+		ending ending
 	}{
-		{"a running release is not over", func(*picture, *policy.Release) {}, await, false, false},
-		{"a commit is a yes", ended(policy.Committed), await, true, true},
-		{"a rollback is a no", ended(policy.RolledBack), await, true, false},
+		{"a running release is not over", func(*picture, *policy.Release) {}, await, false, endedRunning},
+		{"a commit is a yes", ended(policy.Committed), await, true, endedLive},
+		{"a rollback is a no", ended(policy.RolledBack), await, true, endedBack},
 		{"going back to live is a yes once it is live", func(p *picture, r *policy.Release) {
 			p.service.served.Release, p.service.served.Service.Serve = nil, "blue"
-		}, awaited{mod: 9, target: blue, known: true}, true, true},
+		}, awaited{mod: 9, target: blue, known: true}, true, endedLive},
 		{"a wish that somebody changed is a no", func(p *picture, r *policy.Release) {
 			p.service.served.Release, p.service.served.Service.Serve = nil, "blue"
-		}, await, true, false},
-		{"a refused document is a no at once", refusedPicture, awaited{mod: 12, target: green, known: true}, true, false},
-		{"an earlier refusal does not count", refusedPicture, awaited{mod: 13, target: green, known: true}, false, false},
-		{"a document not looked at is waited for", func(*picture, *policy.Release) {}, awaited{mod: 11, target: green, known: true}, false, false},
-		{"nothing served yet is waited for", func(p *picture, r *policy.Release) { p.service.served, p.service.servedMod = nil, 0 }, await, false, false},
-		{"a deleted service is a no", func(p *picture, r *policy.Release) { *p.service = service{name: "shop"} }, await, true, false},
+		}, await, true, endedReplaced},
+		{"a refused document is a no at once", refusedPicture, awaited{mod: 12, target: green, known: true}, true, endedRefused},
+		{"an earlier refusal does not count", refusedPicture, awaited{mod: 13, target: green, known: true}, false, endedStored},
+		{"a document not looked at is waited for", func(*picture, *policy.Release) {}, awaited{mod: 11, target: green, known: true}, false, endedStored},
+		{"nothing served yet is waited for", func(p *picture, r *policy.Release) { p.service.served, p.service.servedMod = nil, 0 }, await, false, endedStored},
+		{"a deleted service is a no", func(p *picture, r *policy.Release) { *p.service = service{name: "shop"} }, await, true, endedDeleted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := still(t)
 			c.change(&p, p.service.served.Release)
-			if got := c.await.outcome(p.service); got.over != c.over || got.yes != c.yes || got.text == "" {
+			if got := c.await.outcome(p.service); got.over != c.over || got.ending != c.ending || got.text == "" {
 				t.Errorf("got %+v", got)
 			}
 		})

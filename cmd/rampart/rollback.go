@@ -17,8 +17,8 @@ import (
 
 func newRollback(a *app) *cobra.Command {
 	var timeout time.Duration
-	command := serviceCommand(a, "rollback", "Take a running release back, now", func(ctx context.Context, name string) error {
-		return a.rollback(ctx, name, timeout)
+	command := replyCommand(a, "rollback", "Take a running release back, now", func(ctx context.Context, r *reply, name string) error {
+		return r.rollback(ctx, name, timeout)
 	})
 	command.Long = "Rollback deletes the permit of the running release: every replica gives the candidate weight 0 at once, whether or not one of them leads.\n" +
 		"It then waits for the proxies' confirmation. The wish is refused afterwards until it changes, or until `rampart retry`."
@@ -27,23 +27,24 @@ func newRollback(a *app) *cobra.Command {
 }
 
 // rollback asks no leader: deleting the permit is all it takes, and anyone can.
-func (a *app) rollback(ctx context.Context, name string, timeout time.Duration) error {
-	return a.withStore(ctx, "rollback "+name, func(s *store.Store) error {
+func (r *reply) rollback(ctx context.Context, name string, timeout time.Duration) error {
+	return r.withStore(ctx, "rollback "+name, func(s *store.Store) error {
 		v, err := readService(ctx, s, name)
 		if err != nil {
 			return err
 		}
-		r := v.release()
-		if r == nil {
+		running := v.release()
+		if running == nil {
 			return nothingToRollBack(v)
 		}
-		if v.permits[r.ID] {
-			a.recordRollback(ctx, s, v)
+		if v.permits[running.ID] {
+			r.recordRollback(ctx, s, v)
 		}
-		if err := s.DeletePermit(ctx, name, r.ID); err != nil {
+		if err := s.DeletePermit(ctx, name, running.ID); err != nil {
 			return err
 		}
-		return a.awaitRollback(ctx, s, rollbackAwaited{name: name, release: *r, timeout: timeout})
+		r.is(endedPending, v)
+		return r.awaitRollback(ctx, s, rollbackAwaited{name: name, release: *running, timeout: timeout})
 	})
 }
 
@@ -77,33 +78,34 @@ type rollbackAwaited struct {
 }
 
 // awaitRollback waits until the leader says that the release is over, or says where it stands.
-func (a *app) awaitRollback(ctx context.Context, s *store.Store, r rollbackAwaited) error {
-	short, cancel := context.WithTimeout(ctx, r.timeout)
+func (r *reply) awaitRollback(ctx context.Context, s *store.Store, what rollbackAwaited) error {
+	short, cancel := context.WithTimeout(ctx, what.timeout)
 	defer cancel()
 	var last *service
 	told := false
 	err := follow(short, s, func(w *world) (bool, error) {
-		last = w.service(r.name)
+		last = w.service(what.name)
 		now := last.release()
-		if now != nil && now.ID == r.release.ID && !told {
+		if now != nil && now.ID == what.release.ID && !told {
 			told = true
-			a.say("%s: the permit of %s is deleted, its weight is 0 from here on. Waiting for the proxies' confirmation …", r.name, r.release.Candidate.Ref)
+			r.say("%s: the permit of %s is deleted, its weight is 0 from here on. Waiting for the proxies' confirmation …", what.name, what.release.Candidate.Ref)
 		}
-		return now == nil || now.ID != r.release.ID, nil
+		return now == nil || now.ID != what.release.ID, nil
 	})
 	switch {
 	case ctx.Err() != nil:
 		return notHere("interrupted; the permit is deleted, and the rollback goes on without this command")
 	case errors.Is(err, context.DeadlineExceeded):
-		return unconfirmedRollback(last, r)
+		r.is(endedPending, last)
+		return unconfirmedRollback(last, what)
 	case err != nil:
 		return err
 	}
-	lines, err := s.History(ctx, r.name, historyTail)
+	lines, err := s.History(ctx, what.name, historyTail)
 	if err != nil {
 		return err
 	}
-	return a.rolledBack(last, r, lines)
+	return r.rolledBack(last, what, lines)
 }
 
 // unconfirmedRollback says what is certain, and what is not.
@@ -116,21 +118,23 @@ func unconfirmedRollback(v *service, r rollbackAwaited) error {
 }
 
 // rolledBack reads how the release has ended: it may have been committed in the very moment.
-func (a *app) rolledBack(v *service, r rollbackAwaited, lines []store.Line) error {
+func (r *reply) rolledBack(v *service, what rollbackAwaited, lines []store.Line) error {
 	var last *policy.Outcome
 	if v.served != nil {
 		last = v.served.Last
 	}
+	r.is(endedBack, v)
 	switch {
-	case last == nil || last.Release != r.release.ID:
-		a.say("%s: release %s has ended.", v.name, r.release.ID)
+	case last == nil || last.Release != what.release.ID:
+		r.say("%s: release %s has ended.", v.name, what.release.ID)
 	case last.Result == policy.Committed:
+		r.is(endedCommitted, v)
 		return refusal("too late: %s was committed; to go back, change `serve` in its document", last.To)
 	default:
-		a.say("%s rolled back %s at %s; %s is live%s.", v.name, last.To, last.Weight, last.From, confirmedText(lines, r.release.ID))
+		r.say("%s rolled back %s at %s; %s is live%s.", v.name, last.To, last.Weight, last.From, confirmedText(lines, what.release.ID))
 	}
 	if v.served != nil && v.served.Blocked != nil {
-		a.say("This wish is refused until it changes, or until `rampart retry %s`.", v.name)
+		r.say("This wish is refused until it changes, or until `rampart retry %s`.", v.name)
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 
 func newWait(a *app) *cobra.Command {
 	var timeout time.Duration
-	command := serviceCommand(a, "wait", "Wait for the outcome of a release, for pipelines", func(ctx context.Context, name string) error {
-		return a.wait(ctx, name, timeout)
+	command := replyCommand(a, "wait", "Wait for the outcome of a release, for pipelines", func(ctx context.Context, r *reply, name string) error {
+		return r.wait(ctx, name, timeout)
 	})
 	command.Long = "Wait first waits until the service's document is accepted, then until what it wishes is live, or refused.\n" +
 		"Exit status: 0 it is live; 1 it was rolled back or refused; 3 not in time, or unreachable. Ctrl-C leaves the release alone."
@@ -31,8 +31,8 @@ type awaited struct {
 }
 
 // wait notes the wish before it waits, so that a later one does not count as the answer to this one.
-func (a *app) wait(ctx context.Context, name string, timeout time.Duration) error {
-	return a.withStore(ctx, "wait "+name, func(s *store.Store) error {
+func (r *reply) wait(ctx context.Context, name string, timeout time.Duration) error {
+	return r.withStore(ctx, "wait "+name, func(s *store.Store) error {
 		v, err := readService(ctx, s, name)
 		if err != nil {
 			return err
@@ -44,7 +44,7 @@ func (a *app) wait(ctx context.Context, name string, timeout time.Duration) erro
 		if parsed, err := v.wish(); err == nil {
 			what.target, what.known = parsed.WithDefaults().Wish(), true
 		}
-		return a.waitFor(ctx, s, waiting{name: name, awaited: what, timeout: timeout})
+		return r.waitFor(ctx, s, waiting{name: name, awaited: what, timeout: timeout})
 	})
 }
 
@@ -55,7 +55,7 @@ type waiting struct {
 }
 
 // waitFor goes on through lost connections, restarts and elections: only the time ends it.
-func (a *app) waitFor(ctx context.Context, s *store.Store, w waiting) error {
+func (r *reply) waitFor(ctx context.Context, s *store.Store, w waiting) error {
 	short, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	var last outcome
@@ -63,10 +63,11 @@ func (a *app) waitFor(ctx context.Context, s *store.Store, w waiting) error {
 	err := follow(short, s, func(now *world) (bool, error) {
 		v := now.service(w.name)
 		last = w.outcome(v)
+		r.is(last.ending, v)
 		// Progress is a line for each new state, not for each save.
 		if line := progressText(v); !last.over && line != shown {
 			shown = line
-			a.say("%s", clean(line))
+			r.progress(clean(line))
 		}
 		return last.over, nil
 	})
@@ -77,17 +78,27 @@ func (a *app) waitFor(ctx context.Context, s *store.Store, w waiting) error {
 		return notHere("not over within %s: %s", policy.Duration(w.timeout), clean(last.text))
 	case err != nil:
 		return err
-	case !last.yes:
+	case last.ending != endedLive:
 		return refusal("%s", clean(last.text))
 	}
-	a.say("%s", clean(w.name+": "+last.text))
+	r.say("%s", clean(w.name+": "+last.text))
 	return nil
+}
+
+// progress is seen while it happens: on standard error when standard output is for a value.
+func (r *reply) progress(line string) {
+	if r.format == asTable {
+		r.say("%s", line)
+		return
+	}
+	r.complain(line)
 }
 
 // outcome is how what was awaited has ended, or how it stands.
 type outcome struct {
-	over, yes bool
-	text      string
+	ending ending
+	over   bool
+	text   string
 }
 
 // outcome judges a service's state by what is awaited. It is pure.
@@ -95,23 +106,23 @@ func (w awaited) outcome(v *service) outcome {
 	s := v.served
 	switch {
 	case v.doc.Mod == 0 && v.servedMod == 0:
-		return outcome{over: true, text: "it was deleted"}
+		return outcome{ending: endedDeleted, over: true, text: "it was deleted"}
 	case s == nil:
-		return outcome{text: "no leader has accepted its document yet"}
+		return outcome{ending: endedStored, text: "no leader has accepted its document yet"}
 	case s.Refused != nil && s.Refused.Revision >= w.mod:
-		return outcome{over: true, text: "the document is refused: " + strings.Join(s.Refused.Problems, "; ")}
+		return outcome{ending: endedRefused, over: true, text: "the document is refused: " + strings.Join(s.Refused.Problems, "; ")}
 	case s.Accepted < w.mod || !s.Serves():
-		return outcome{text: "no leader has accepted its document yet"}
+		return outcome{ending: endedStored, text: "no leader has accepted its document yet"}
 	case s.Release != nil:
-		return outcome{text: progressText(v)}
+		return outcome{ending: endedRunning, text: progressText(v)}
 	case w.known && s.Live.Ref == w.target:
-		return outcome{over: true, yes: true, text: s.Live.String() + " is live"}
+		return outcome{ending: endedLive, over: true, text: s.Live.String() + " is live"}
 	case s.Blocked != nil && *s.Blocked == w.target:
-		return outcome{over: true, text: s.Blocked.String() + " was rolled back: " + lastReason(s)}
+		return outcome{ending: endedBack, over: true, text: s.Blocked.String() + " was rolled back: " + lastReason(s)}
 	case s.Service.Wish() != w.target:
-		return outcome{over: true, text: "the wish was changed to " + s.Service.Wish().String() + " meanwhile"}
+		return outcome{ending: endedReplaced, over: true, text: "the wish was changed to " + s.Service.Wish().String() + " meanwhile"}
 	}
-	return outcome{text: "its release has not begun yet"}
+	return outcome{ending: endedRunning, text: "its release has not begun yet"}
 }
 
 // progressText is one line about a service, the same as long as nothing of interest changes.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,9 +20,10 @@ func newWatch(a *app) *cobra.Command {
 	command := serviceCommand(a, "watch", "Follow a service: weights, requests, evidence, events", func(ctx context.Context, name string) error {
 		return a.watch(ctx, name, output)
 	})
-	command.Long = "Watch shows a service live on a terminal; otherwise it prints one line per event, and with --output json one JSON object per line.\n" +
+	command.Long = "Watch shows a service live on a terminal; otherwise it prints one line per event. With --output json it prints one JSON object per line,\n" +
+		"with --output yaml one document for each.\n" +
 		"Ctrl-C ends it and leaves the release alone."
-	outputFlag(command, &output, asTable, asJSON)
+	outputFlag(command, &output, asTable, asYAML, asJSON)
 	return command
 }
 
@@ -34,7 +36,7 @@ type watcher struct {
 	reports map[string]store.Report
 }
 
-// watch chooses how to show: the same pictures become a live view, lines of events, or JSON.
+// watch chooses how to show: the same pictures become a live view, lines of events, or values.
 func (a *app) watch(ctx context.Context, name string, output format) error {
 	return a.withStore(ctx, "watch "+name, func(s *store.Store) error {
 		p, err := a.look(ctx, s, name)
@@ -45,8 +47,8 @@ func (a *app) watch(ctx context.Context, name string, output format) error {
 		p.seen = p.now
 		w := &watcher{app: a, store: s, picture: p, show: a.showEvents}
 		switch {
-		case output == asJSON:
-			w.show = a.showJSON
+		case output != asTable:
+			w.show = func(p picture, fresh []store.Line) { a.showValues(p, fresh, output) }
 		case a.screen.live:
 			w.show = newFrame(a).draw
 		default:
@@ -184,7 +186,7 @@ func (a *app) showEvents(p picture, fresh []store.Line) {
 	}
 }
 
-// watchLine is one line of --output json: a state, or an event of the history.
+// watchLine is one value of --output json or yaml: a state, or an event of the history.
 type watchLine struct {
 	Time     time.Time       `json:"time"`
 	Service  string          `json:"service"`
@@ -196,10 +198,10 @@ type watchLine struct {
 	Fleet    *policy.Fleet   `json:"fleet,omitempty"`
 }
 
-// showJSON writes the new events before the state that they led to.
-func (a *app) showJSON(p picture, fresh []store.Line) {
+// showValues writes the new events before the state that they led to.
+func (a *app) showValues(p picture, fresh []store.Line, f format) {
 	for _, l := range fresh {
-		a.printLine(watchLine{Time: l.Time, Service: p.service.name, Event: &l})
+		a.printLine(f, watchLine{Time: l.Time, Service: p.service.name, Event: &l})
 	}
 	state := watchLine{Time: p.now, Service: p.service.name, Paused: p.service.paused, Release: p.service.release(), Evidence: p.evidence}
 	if p.service.served.Serves() {
@@ -208,11 +210,16 @@ func (a *app) showJSON(p picture, fresh []store.Line) {
 	if p.reported {
 		state.Fleet = &p.fleet
 	}
-	a.printLine(state)
+	a.printLine(f, state)
 }
 
-func (a *app) printLine(line watchLine) {
+// printLine writes one value of a stream: a line of JSON, or a document of YAML, with the mark of its end so that a reader need not wait for the next one.
+func (a *app) printLine(f format, line watchLine) {
 	data, err := json.Marshal(line)
+	if err == nil && f == asYAML {
+		data, err = yamlOf(data)
+		data = slices.Concat([]byte("---\n"), data, []byte("..."))
+	}
 	if err != nil {
 		a.complain("watch: " + err.Error())
 		return
