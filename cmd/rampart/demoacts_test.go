@@ -150,6 +150,7 @@ func (d *demoProcess) tryWhatItSays() {
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "/bin/sh", "-c", script)
+	shell.Env = withCurl(d.t)
 	shell.WaitDelay = time.Second
 	output, err := shell.CombinedOutput()
 	text := string(output)
