@@ -119,7 +119,7 @@ func checkout(t *testing.T) (folder string) {
 func TestTheFiveMinutesOfTheReadmeGoAsTheySay(t *testing.T) {
 	ports := freePorts(t, 5)
 	users, xds, http := fmt.Sprint(ports[0]), ports[1], ports[2]
-	const ask = "curl -s -H 'Host: shop.example.com' http://127.0.0.1:10000/   # "
+	const ask = "curl -s -H 'Host: shop.example.com' http://127.0.0.1:10000/"
 	folder := checkout(t)
 	script := adapted(t, fiveMinutes(t), [][2]string{
 		{"make build", "export PATH=" + folder + `/tools:"$PATH"` + "\nmake build"},
@@ -128,8 +128,8 @@ func TestTheFiveMinutesOfTheReadmeGoAsTheySay(t *testing.T) {
 		{"8082", fmt.Sprint(ports[4])},
 		{"rampart bootstrap", "until rampart get 2> /dev/null; do sleep 0.1; done\n" +
 			"printf 'gateway: default\\nlisteners: [{address: 127.0.0.1, port: " + users + "}]\\n' | rampart apply -\nrampart bootstrap"},
-		{ask + "blue\n", "until " + ask + "blue\ndo sleep 0.1; done | grep blue\n"},
-		{ask + "green\n", ask + "green\n"},
+		{ask + "   # blue\n", "until " + ask + " | grep -x blue; do sleep 0.1; done\n"},
+		{ask + "   # green\n", ask + "\n"},
 		{"rampart watch shop", "rampart watch shop > watched & until test -s watched; do sleep 0.1; done; kill -INT $!; wait $!"},
 		{"127.0.0.1:10000", "127.0.0.1:" + users},
 	})
