@@ -114,6 +114,12 @@ func TestAConvictionWaitsForNothing(t *testing.T) {
 		t.Fatal("taken back by the evidence of another release")
 	}
 	tr.evidence.Release = "green-7"
+	serving.follow(store.Batch{Revision: 8, Changes: []store.Change{{Kind: store.Permit, Name: "shop", Release: "green-7", Mod: 8, Deleted: true}}})
+	d.convict("shop")
+	if serving.latch.Holds("shop", "green-7") {
+		t.Fatal("taken back although somebody has done that")
+	}
+	serving.follow(store.Batch{Revision: 9, Changes: []store.Change{{Kind: store.Permit, Name: "shop", Release: "green-7", Mod: 9}}})
 	d.convict("shop")
 	if !serving.latch.Holds("shop", "green-7") {
 		t.Error("not taken back")

@@ -169,8 +169,8 @@ func (d *Deciding) convict(name string) {
 	v, _ := d.serving.view(name)
 	t := d.track(name)
 	served := t.present(v)
-	if !served.Serves() || served.Release == nil || t.cause != "" {
-		return
+	if !served.Serves() || served.Release == nil || v.permits[served.Release.ID] == 0 || t.cause != "" {
+		return // there is nothing to take back, or it is taken back already
 	}
 	release := served.Release.ID
 	if found := t.about(release); found.Verdict == policy.Unhealthy && !d.serving.latched(name, served) {
