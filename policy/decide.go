@@ -61,6 +61,10 @@ func (d *decider) event(name, format string, args ...any) {
 // a served key that serves nothing and says why.
 func (d *decider) firstDocument() {
 	switch {
+	case d.Wish.Mod == 0 && d.Wish.Gone && d.Served != nil && !d.Orphan:
+		d.out.Delete = true
+		d.event("stopped", "the refused document was deleted; nothing was ever served")
+		return
 	case d.Wish.Mod == 0:
 		return
 	case d.Orphan:

@@ -185,7 +185,11 @@ func percent(part, whole uint64) string {
 	if whole == 0 {
 		return "no requests"
 	}
-	return fmt.Sprintf("%.2g %%", 100*float64(part)/float64(whole))
+	share := 100 * float64(part) / float64(whole)
+	if share >= 99.5 {
+		return fmt.Sprintf("%.0f %%", share) // two digits would make it 1e+02
+	}
+	return fmt.Sprintf("%.2g %%", share)
 }
 
 // odds prints e^log as people read it: "0.3", "41,000".

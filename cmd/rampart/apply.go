@@ -40,7 +40,7 @@ const nothingChanged = "Nothing was changed."
 // apply checks everything before it writes anything, by the rules that the leader has: so that what is refused is refused here, while its author looks. The
 // leader checks again, because etcd may change in between and documents come from elsewhere too.
 func (a *app) apply(ctx context.Context, paths []string, f applyFlags) error {
-	docs, err := a.documents("apply", append(f.files, paths...))
+	docs, err := a.documents(ctx, "apply", append(f.files, paths...))
 	if err != nil {
 		return err
 	}

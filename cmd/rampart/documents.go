@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ type documents struct {
 }
 
 // documents reads files, the YAML and JSON files of folders, and standard input for "-".
-func (a *app) documents(doing string, paths []string) (documents, error) {
+func (a *app) documents(ctx context.Context, doing string, paths []string) (documents, error) {
 	var found documents
 	if len(paths) == 0 {
 		return found, usage("%s: no documents given: name files, folders, or - for standard input", doing)
@@ -34,7 +35,10 @@ func (a *app) documents(doing string, paths []string) (documents, error) {
 		return found, usage("%s: %w", doing, err)
 	}
 	for _, file := range files {
-		data, err := a.input(file)
+		data, err := a.input(ctx, file)
+		if ctx.Err() != nil {
+			return found, notHere("%s: interrupted while reading %s; nothing was changed", doing, sourceName(file))
+		}
 		if err != nil {
 			return found, usage("%s: %w", doing, err)
 		}
@@ -82,8 +86,27 @@ func sourceName(file string) string {
 	return file
 }
 
-// input reads one input whole. An endless one must not fill the memory.
-func (a *app) input(file string) ([]byte, error) {
+// input reads one input until ctx ends. What never says anything, a pipe or a terminal, is left to the end of the process then.
+func (a *app) input(ctx context.Context, file string) ([]byte, error) {
+	type content struct {
+		data []byte
+		err  error
+	}
+	read := make(chan content, 1)
+	go func() {
+		data, err := a.whole(file)
+		read <- content{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case c := <-read:
+		return c.data, c.err
+	}
+}
+
+// whole reads one input whole. An endless one must not fill the memory.
+func (a *app) whole(file string) ([]byte, error) {
 	from := a.in
 	if file != "-" {
 		opened, err := os.Open(file)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -187,4 +189,40 @@ func TestAPersonMaySayNo(t *testing.T) {
 		}
 		contains(t, out.String(), "Stop serving shop? [y/N]")
 	}
+}
+
+// A pipe that never says anything must not hold up a pipeline that wants to end.
+func TestReadingDocumentsEndsWhenItIsInterrupted(t *testing.T) {
+	silent, writer := io.Pipe()
+	t.Cleanup(func() { _ = writer.Close() })
+	for _, command := range []string{"lint", "apply"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := &live{}
+		ended := make(chan int, 1)
+		go func() { ended <- run(ctx, []string{command, "-"}, streams{in: silent, out: &live{}, err: errs}) }()
+		cancel()
+		if status := <-ended; status != statusNotHere || !strings.Contains(errs.String(), "interrupted while reading stdin") {
+			t.Errorf("%s: status %d, %q", command, status, errs)
+		}
+	}
+}
+
+// An etcd that lost everything must not look as if nothing had ever been served.
+func TestWhatReplicasMissIsSaidWhereEtcdHasNothing(t *testing.T) {
+	e := startEtcd(t)
+	l := e.lead()
+	l.set(func(l *leader) {
+		l.alarms = []string{"shop: its served key is gone", "gateway edge: its document is gone"}
+	})
+	eventually(t, "get tells of it", func() bool { return strings.Contains(e.rampart("get").out, "  shop: its served key is gone\n") })
+	contains(t, e.expect(statusNo, "why", "shop").err, "why shop: etcd has no service shop, and replicas raise alarms: shop: its served key is gone")
+}
+
+func TestAServiceWhoseOnlyDocumentWasRefusedCanBeDeleted(t *testing.T) {
+	e := startEtcd(t)
+	e.lead()
+	e.put(store.ServiceDoc, "shop", "service: [")
+	eventually(t, "it is refused", func() bool { return strings.Contains(e.rampart("get").out, "newest document refused") })
+	e.expect(0, "delete", "shop", "--yes")
+	contains(t, e.expect(0, "get").out, "There are no services")
 }

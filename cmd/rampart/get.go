@@ -48,6 +48,9 @@ func (a *app) get(ctx context.Context, args []string, f getFlags) error {
 		if len(args) > 0 && (args[0] == "services" || (args[0] == "service" && len(args) > 1)) {
 			args = args[1:]
 		}
+		if len(w.serviceNames()) == 0 {
+			w.lost = lostOf(ctx, s, w)
+		}
 		return a.getServices(w, args, f)
 	})
 }
@@ -72,10 +75,16 @@ func (a *app) getServices(w *world, names []string, f getFlags) error {
 	case asJSON:
 		return printViews(a, asked, found, func(v *service) any { return serviceJSON(v, f) })
 	}
-	if len(found) == 0 {
-		a.say("There are no services. `rampart apply FILE` makes one.")
-	} else {
+	switch {
+	case len(found) > 0:
 		a.printTable(serviceTable(found))
+	case len(w.lost) > 0:
+		a.say("etcd has no services any more, and replicas raise alarms:")
+		for _, alarm := range w.lost {
+			a.say("  %s", alarm)
+		}
+	default:
+		a.say("There are no services. `rampart apply FILE` makes one.")
 	}
 	for _, key := range w.strays {
 		a.complain("get: " + clean(key) + " does not belong under rampart's keys; it is ignored")
@@ -114,6 +123,8 @@ func noteOf(v *service) string {
 		return "newest document not looked at yet"
 	case v.served.Blocked != nil:
 		return fmt.Sprintf("%s was rolled back: %s", *v.served.Blocked, lastReason(v.served))
+	case v.release() == nil && v.paused:
+		return "paused: its next release begins so"
 	case v.release() != nil && v.paused:
 		return "paused by an operator"
 	case v.release() != nil:

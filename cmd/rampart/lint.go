@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"github.com/spf13/cobra"
 
 	"github.com/rampart-proxy/rampart/policy"
@@ -12,15 +13,15 @@ func newLint(a *app) *cobra.Command {
 		Use: "lint FILE …", Short: "Check documents without a server",
 		Long: "Lint reads documents as `rampart apply` does, from files, folders or standard input (-), and prints every problem and every warning.\n" +
 			"It asks no server, so it cannot see what is served already. Exit status 1 if there is a problem.",
-		RunE: func(_ *cobra.Command, args []string) error { return a.lint(append(files, args...)) },
+		RunE: func(c *cobra.Command, args []string) error { return a.lint(c.Context(), append(files, args...)) },
 	}
 	command.Flags().StringArrayVarP(&files, "filename", "f", nil, "file, folder or - for standard input; may be repeated")
 	return command
 }
 
 // lint prints warnings as an answer and problems as errors, all of both.
-func (a *app) lint(paths []string) error {
-	docs, err := a.documents("lint", paths)
+func (a *app) lint(ctx context.Context, paths []string) error {
+	docs, err := a.documents(ctx, "lint", paths)
 	if err != nil {
 		return err
 	}

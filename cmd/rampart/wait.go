@@ -32,6 +32,9 @@ type awaited struct {
 
 // wait notes the wish before it waits, so that a later one does not count as the answer to this one.
 func (r *reply) wait(ctx context.Context, name string, timeout time.Duration) error {
+	if timeout <= 0 {
+		return usage("wait: --timeout %s is not above 0", timeout)
+	}
 	return r.withStore(ctx, "wait "+name, func(s *store.Store) error {
 		v, err := readService(ctx, s, name)
 		if err != nil {

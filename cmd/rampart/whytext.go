@@ -117,6 +117,9 @@ func (p picture) steadyDetails() []string {
 	if last := s.Last; last != nil {
 		lines = append(lines, p.lastDetails(last)...)
 	}
+	if p.service.paused {
+		lines = append(lines, fmt.Sprintf("  It is paused: the next release begins so, until `rampart resume %s`.", p.service.name))
+	}
 	if s.Blocked != nil {
 		lines = append(lines, fmt.Sprintf("  This wish is refused until it changes: deploy a new revision, or `rampart retry %s`.", p.service.name))
 	}

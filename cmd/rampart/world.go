@@ -19,6 +19,7 @@ type world struct {
 	services map[string]*service
 	gateways map[string]*gateway
 	strays   []string
+	lost     []string // what replicas say of services that etcd does not have any more; only asked when it has none
 }
 
 // service is everything under one service's keys.
@@ -242,7 +243,29 @@ func readService(ctx context.Context, s *store.Store, name string) (*service, er
 	if err != nil {
 		return nil, err
 	}
+	if lost := lostOf(ctx, s, w); len(lost) > 0 {
+		return nil, refusal("etcd has no service %s, and replicas raise alarms: %s", name, strings.Join(lost, "; "))
+	}
 	return w.known(name)
+}
+
+// lostOf lists what replicas say of services of which etcd has nothing any more. Replicas that cannot be asked say nothing.
+func lostOf(ctx context.Context, s *store.Store, w *world) []string {
+	short, cancel := context.WithTimeout(ctx, acceptIn)
+	defer cancel()
+	reports, err := readReports(short, s)
+	if err != nil {
+		return nil
+	}
+	lost := map[string]bool{}
+	for _, report := range reports {
+		for _, alarm := range report.Alarms {
+			if name, _, named := strings.Cut(alarm, ": "); named && w.services[name] == nil && !strings.Contains(name, " ") {
+				lost[clean(alarm)] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(lost))
 }
 
 // follow calls each with the world at the start and after every change, until each says that it is done or fails. When ctx ends first, it returns its error.

@@ -6,10 +6,11 @@ import (
 )
 
 const (
-	seenOver  = time.Second
-	seenLeast = 20   // candidate requests that should have been issued
-	seenPart  = 0.25 // of them, below which the candidate is cut off
-	seenEmpty = 2    // turns in a row that may bring nothing
+	seenOver   = time.Second
+	seenLeast  = 20   // candidate requests that should have been issued
+	seenPart   = 0.25 // of them, below which the candidate is cut off
+	seenRarely = 0.1  // the same where they took longer than a second
+	seenEmpty  = 2    // turns in a row that may bring nothing
 )
 
 // Issued is how many tries proxies started to each arm in one turn.
@@ -26,7 +27,7 @@ type Seen struct {
 }
 
 // Turn takes what both arms were issued in one turn and reports whether the candidate is cut off: over at least the last second it should have been issued 20
-// requests or more and was issued less than a quarter, while live got at least half of its part of what is usual. A turn that is not steady, of another share than
+// requests or more and was issued less than a quarter (a tenth where that many take longer than a second), while live got at least half of its part of what is usual. A turn that is not steady, of another share than
 // the one before, or no reading (see Turn) says nothing, and the second begins anew after it.
 //
 // A turn without requests is passed over: the reports of a few proxies beat against the turns, so that some bring none and the next ones two. After more than
@@ -65,19 +66,25 @@ func (s *Seen) pass(length time.Duration) {
 	s.late += length
 }
 
+// cutOff looks at the last second, and when that is too little traffic at as much of the last ten as makes enough. Over more than a second chance has more
+// occasions, so there less is a sign: with a tenth it convicts one healthy candidate in 25 million looks.
 func (s *Seen) cutOff() bool {
 	var sum arms
 	var lasted time.Duration
-	for i := 0; i < s.fresh && lasted < seenOver; i++ {
+	part := seenPart
+	for i := 0; i < s.fresh; i++ {
+		if lasted >= seenOver {
+			if s.share*sum.finished() >= seenLeast {
+				break
+			}
+			part = seenRarely
+		}
 		turn, length := s.recent.back(i)
 		sum.add(turn)
 		lasted += length
 	}
-	if lasted < seenOver {
-		return false
-	}
 	should := s.share * sum.finished()
-	if should < seenLeast || float64(sum.candidate.Good) >= seenPart*should {
+	if lasted < seenOver || should < seenLeast || float64(sum.candidate.Good) >= part*should {
 		return false
 	}
 	// When the whole fleet's traffic falls, live gets less than usual too, and nobody is to blame.

@@ -51,8 +51,14 @@ func TestSeenConvictsBelowAQuarterOnly(t *testing.T) {
 }
 
 func TestSeenWantsTwentyRequestsThatShouldHaveBeen(t *testing.T) {
-	if turn := until(&judge.Seen{}, 40, flow{19, 0}); turn != 0 { // a quarter of 76 in a second is 19
+	if turn := until(&judge.Seen{}, 400, flow{1, 0}); turn != 0 { // a quarter of 40 in ten seconds is 10
 		t.Errorf("convicted at turn %d", turn)
+	}
+	if turn := until(&judge.Seen{}, 40, flow{19, 0}); turn != 6 { // a quarter of 76 in a second is 19: five turns make enough
+		t.Errorf("convicted at turn %d, not 6", turn)
+	}
+	if turn := until(&judge.Seen{}, 400, flow{4, 0}); turn != 21 { // a quarter of 80 in five seconds
+		t.Errorf("convicted at turn %d, not 21", turn)
 	}
 	if turn := until(&judge.Seen{}, 40, flow{20, 0}); turn != 5 { // the first turn only tells the share
 		t.Errorf("convicted at turn %d, not 5", turn)
@@ -157,5 +163,18 @@ func TestSeenBeginsAnewAfterThreeTurnsWithoutReports(t *testing.T) {
 	}
 	if until(s, 6, flow{75, 0}) == 0 {
 		t.Error("a whole second after the last gap does not convict")
+	}
+}
+
+func TestSeenWantsLessThanATenthWhereTrafficIsLow(t *testing.T) {
+	s := &judge.Seen{}
+	for i := range 400 {
+		f := flow{4, 0}
+		if i%8 == 0 {
+			f = flow{3, 1} // of 80 requests in five seconds three, of twenty that should have been
+		}
+		if f.into(s) {
+			t.Fatalf("convicted at turn %d", i)
+		}
 	}
 }
