@@ -79,7 +79,7 @@ func (e *Evidence) Take(reading Reading, s *Served) Judgement {
 	e.Errors.Turn(turn)
 	found := e.Errors.Evidence()
 	trip, tripped := e.Guard.Turn(turn, found.Phi, found.Level)
-	e.calm(found.Incident, turn.Length)
+	e.calm(found.Incident || ailing(found), turn.Length)
 	cut := e.cutOff(reading, turn)
 	e.Latest = e.judgement(s, found, reading)
 	switch {
@@ -103,6 +103,12 @@ func (e *Evidence) cutOff(reading Reading, turn judge.Turn) bool {
 // shaken is how long after an incident of live share seen says nothing. In an incident Envoys eject the endpoints of both sides, for half a minute each time, and
 // live's may be back seconds before the candidate's: it gets little then, and is not to blame. A candidate that is really cut off does not climb meanwhile.
 const shaken = time.Minute
+
+// ailing reports whether live fails enough to have endpoints of its own ejected, at traffic too low to call it an incident: three errors eject one.
+func ailing(found judge.Evidence) bool {
+	live := found.RecentLive
+	return live.Bad >= 3 && float64(live.Bad) > found.Level*float64(live.Good+live.Bad)
+}
 
 // calm counts down the time after an incident.
 func (e *Evidence) calm(incident bool, length time.Duration) {

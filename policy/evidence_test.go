@@ -80,6 +80,31 @@ func TestShareSeenBlamesNobodyForEjectionsOfASharedOutage(t *testing.T) {
 	}
 }
 
+// The same where there are only 16 requests a second: a second of trouble is no incident there, and ejects all the same.
+func TestShareSeenBlamesNobodyForEjectionsAtLowTraffic(t *testing.T) {
+	s := soakingAt(2500)
+	slow := func(liveErrors, candidateErrors, issued uint64) Reading {
+		live := Counts{OK: 3 - liveErrors, Errors: liveErrors, Issued: 4 - issued}
+		candidate := Counts{OK: issued - candidateErrors, Errors: candidateErrors, Issued: issued}
+		return Reading{Interval: 250 * time.Millisecond, Live: live, Candidate: candidate, SteadyLive: live, SteadyCandidate: candidate}
+	}
+	begun := func() *Evidence {
+		e := NewEvidence(s.Release.ID, s.Service.Analysis)
+		s.Release.Weight = 0
+		repeat(e, s, slow(0, 0, 0), 10*time.Second)
+		s.Release.Weight = 2500
+		repeat(e, s, slow(0, 0, 1), time.Minute)
+		return e
+	}
+	if !repeat(begun(), s, slow(0, 0, 0), 10*time.Second) {
+		t.Error("a candidate that gets nothing of its 25 % goes on")
+	}
+	e := begun()
+	if repeat(e, s, slow(3, 1, 1), 750*time.Millisecond) || repeat(e, s, slow(0, 0, 0), 30*time.Second) {
+		t.Errorf("both failed, and it was convicted: %s", e.Latest.Reason)
+	}
+}
+
 // limited is a service whose live fails as often as its candidate, above the operator's limit: nothing but the limit can tell.
 func limited(percent Share) (*Served, Reading) {
 	s := soakingAt(2500)
