@@ -21,7 +21,6 @@ type Reporting struct {
 	ID      string
 	HTTP    string        // address of this replica's read-only HTTP listener
 	TTL     time.Duration // of the key when this replica dies
-	Version string
 }
 
 // Run publishes until ctx ends. An etcd that does not answer is only logged: what proxies hold does not depend on it.

@@ -92,13 +92,13 @@ func (s *state) deadman(served *policy.Served) (shortest, longest time.Duration)
 	return shortest, longest
 }
 
-// view copies what a decision about one service reads.
-func (s *Serving) view(name string) (service, *state) {
+// view copies what a decision about one service reads, and the revision up to which the watch has come.
+func (s *Serving) view(name string) (service, int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := *s.state.service(name)
 	v.permits = maps.Clone(v.permits)
-	return v, s.state
+	return v, s.state.revision
 }
 
 func (d *Deciding) track(name string) *track {
@@ -137,9 +137,9 @@ type turnInput struct {
 
 // decide takes one decision about one service and carries it out. It reports whether this term may go on.
 func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
-	v, st := d.serving.view(name)
+	v, revision := d.serving.view(name)
 	t := d.track(name)
-	if t.after > st.revisionNow(d.serving) {
+	if t.after > revision {
 		// The watch has yet to bring what was saved last.
 		d.serving.again(name)
 		return true
@@ -184,13 +184,6 @@ func (l *lead) bridged(served *policy.Served) {
 	if served != nil && served.Release != nil {
 		delete(l.gaps, served.Release.ID)
 	}
-}
-
-// revisionNow reads the newest revision under its lock.
-func (s *state) revisionNow(owner *Serving) int64 {
-	owner.mu.Lock()
-	defer owner.mu.Unlock()
-	return s.revision
 }
 
 // read gathers everything one decision depends on.

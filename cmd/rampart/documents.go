@@ -37,7 +37,7 @@ func (a *app) documents(ctx context.Context, doing string, paths []string) (docu
 	for _, file := range files {
 		data, err := a.input(ctx, file)
 		if ctx.Err() != nil {
-			return found, notHere("%s: interrupted while reading %s; nothing was changed", doing, sourceName(file))
+			return found, notHere("%s: interrupted while reading %s", doing, sourceName(file))
 		}
 		if err != nil {
 			return found, usage("%s: %w", doing, err)
