@@ -1,6 +1,10 @@
 package policy
 
-import "time"
+import (
+	"time"
+
+	"github.com/rampart-proxy/rampart/policy/judge"
+)
 
 // Counts are what proxies counted for one backend in one interval, per try, so that retries hide nothing.
 type Counts struct {
@@ -28,6 +32,41 @@ type Reading struct {
 	Unsettled       bool // a cluster or its endpoints changed within the interval: counts for the guard rail, never promotes
 	Reporting       int  // proxies heard from within three intervals
 	Missing         int  // proxies that should have reported and did not
+
+	LiveActive, CandidateActive uint64 // tries in progress by the newest report of each proxy: levels, not counts
+
+	Proxies  []ProxyReading // by proxy: those of which something came in this turn
+	Times    *Times         // nil: no proxy's statistics came in this turn
+	Timeless int            // proxies that should have sent statistics lately and did not
+	Statuses *Statuses      // by gRPC status; nil: nothing came
+	Quality  []ArmSamples   // as Analysis.Quality lists them; empty: nothing came
+	Queries  []QueryReading // as Analysis.Queries lists them; empty: nothing is known of them
+}
+
+// ProxyReading is what one proxy issued to each arm in one turn.
+type ProxyReading struct {
+	Proxy           string `json:"proxy"`
+	Live, Candidate uint64 // tries started; with an Envoy that reports no refused connections, its own count of those is in them
+	Steady          bool   // it held the present weights throughout
+}
+
+// Times are how long the finished requests of both arms took.
+type Times struct{ Live, Candidate judge.Histogram }
+
+// GRPCStatuses is how many statuses gRPC has: 0 (OK) to 16 (UNAUTHENTICATED).
+const GRPCStatuses = 17
+
+// Statuses are the finished gRPC requests of both arms by status.
+type Statuses struct{ Live, Candidate [GRPCStatuses]uint64 }
+
+// ArmSamples are what both arms' requests reported of one named metric in one turn.
+type ArmSamples struct{ Live, Candidate judge.Sample }
+
+// QueryReading is the newest answer to one query for both arms.
+type QueryReading struct {
+	Live, Candidate float64
+	Fresh           bool   // it was read since the last turn: a sample to judge, once
+	Problem         string // why there is no answer that counts, in the operator's words: stale, empty, not a number, too slow; "" is none
 }
 
 // Fleet is what is known of the proxies of a service's gateways, merged over all replicas.

@@ -55,11 +55,12 @@ type Health struct {
 	Path string `json:"path"`
 }
 
-// Plan is how a release climbs. Exactly one of Steps, Linear, Exponential and Cutover is set after WithDefaults.
+// Plan is how a release climbs. Exactly one of Steps, Linear, Exponential, Evidence and Cutover is set after WithDefaults.
 type Plan struct {
 	Steps       []Weight     `json:"steps,omitempty"`
 	Linear      *Linear      `json:"linear,omitempty"`
 	Exponential *Exponential `json:"exponential,omitempty"` // the default
+	Evidence    *Climb       `json:"evidence,omitempty"`
 	Cutover     *Cutover     `json:"cutover,omitempty"`
 
 	Warmup   *Duration `json:"warmup,omitempty"`   // at the first step only the guard rail counts; default 30s
@@ -83,6 +84,11 @@ type Exponential struct {
 	Every  Duration `json:"every,omitzero"`  // default 30s
 }
 
+// Climb starts at From and rises as fast as the evidence allows (judge.md 2e, policy D of 2g).
+type Climb struct {
+	From Weight `json:"from,omitzero"` // default 1%
+}
+
 // Cutover moves everything at once, as soon as the endpoints are accepted and warm.
 type Cutover struct{}
 
@@ -103,20 +109,59 @@ const (
 
 // Analysis sets what counts as worse.
 type Analysis struct {
-	Errors        *Margin `json:"errors,omitempty"`
-	Limits        Limits  `json:"limits,omitzero"`
-	FalseRollback *Share  `json:"falseRollback,omitempty"` // per release, all metrics together; default 1%
+	Errors        *Margin   `json:"errors,omitempty"`
+	Latency       *Latency  `json:"latency,omitempty"`
+	Limits        Limits    `json:"limits,omitzero"`
+	FalseRollback *Share    `json:"falseRollback,omitempty"` // per release, all metrics together; default 1%
+	Blip          *Duration `json:"blip,omitempty"`          // a failure of the candidate alone that is over within this is forgiven; default none
+	Quality       []Quality `json:"quality,omitempty"`       // what requests report of themselves
+	Queries       []Query   `json:"queries,omitempty"`       // what Prometheus knows
+}
+
+// Latency is how much slower than live the candidate may be: every quantile up to Ratio times live's (judge.md 2b). In documents it is a mapping, or the word off.
+type Latency struct {
+	Off   bool    `json:"-"`
+	Ratio float64 `json:"ratio,omitzero"` // default 1.1
+}
+
+// Direction says which values of a quantity are better.
+type Direction string
+
+// The directions.
+const (
+	Higher Direction = "higher"
+	Lower  Direction = "lower"
+)
+
+// Quality is a quantity that requests report of themselves, in the ORCA header or trailer endpoint-load-metrics.
+type Quality struct {
+	ORCA   string    `json:"orca"` // "named_metrics.accuracy"
+	Better Direction `json:"better"`
+	Margin float64   `json:"margin,omitzero"` // by which the candidate's mean may be worse, in the quantity's unit; default: a quarter of what live scatters
+}
+
+// Query is a quantity that Prometheus is asked for, for both arms with one template.
+type Query struct {
+	Name       string    `json:"name"`
+	Prometheus string    `json:"prometheus"` // PromQL; {{.Service}}, {{.Backend}} and {{.Revision}} stand for the arm's
+	Server     string    `json:"server,omitempty"`
+	Better     Direction `json:"better"`
+	Margin     float64   `json:"margin,omitzero"`    // as for Quality
+	Every      Duration  `json:"every,omitzero"`     // default 10s
+	Advisory   bool      `json:"advisory,omitempty"` // it is shown and judges nothing
 }
 
 // Margin is how much worse than live the candidate may be: up to Ratio times live's share plus Points (judge.md 2a: ρ and δ).
 type Margin struct {
-	Ratio  float64 `json:"ratio,omitzero"`  // default 1.1
-	Points Share   `json:"points,omitzero"` // default 0.01%
+	Ratio  float64  `json:"ratio,omitzero"`  // default 1.1
+	Points Share    `json:"points,omitzero"` // default 0.01%
+	GRPC   []string `json:"grpc,omitempty"`  // gRPC statuses that count as errors besides those that Envoy's load reports count, such as RESOURCE_EXHAUSTED
 }
 
 // Limits bind the candidate whatever live does. Nil is none.
 type Limits struct {
-	Errors *Share `json:"errors,omitempty"`
+	Errors *Share    `json:"errors,omitempty"`
+	P99    *Duration `json:"p99,omitempty"` // 99 of 100 of its requests take no longer
 }
 
 // Gateway is a gateway document: a fleet of Envoys that share listeners.
