@@ -26,7 +26,7 @@ const (
 	Beat
 	Adopt
 	replicaReport // watched by WatchReplicas only
-	aside         // evidence, history, rollbacks and the election: read when asked for, never watched
+	aside         // evidence, readings, history, rollbacks and the election: read when asked for, never watched
 )
 
 // String names the kind in the operator's words.
@@ -61,7 +61,7 @@ func (k Kind) folder() string {
 
 // asideFolders are not watched, in the order of their keys: an answer of a proxy or a record written there can never cause a push.
 func asideFolders() []string {
-	return []string{"evidence/", "history/", "leader/", "replicas/", "rollbacks/"}
+	return []string{"evidence/", "history/", "leader/", "readings/", "replicas/", "rollbacks/"}
 }
 
 // place is a parsed key.

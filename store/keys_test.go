@@ -33,6 +33,7 @@ func TestKeysAreWhatTheManualSays(t *testing.T) {
 		"/elsewhere":                          {kind: Stray, name: "/elsewhere"},
 		"/rampart/v1/history/shop/00":         {kind: aside, name: "history/shop/00"},
 		"/rampart/v1/evidence/shop":           {kind: aside, name: "evidence/shop"},
+		"/rampart/v1/readings/shop/g-1/0001":  {kind: aside, name: "readings/shop/g-1/0001"},
 		"/rampart/v1/rollbacks/shop/green-12": {kind: aside, name: "rollbacks/shop/green-12"},
 		"/rampart/v1/leader/1a2b":             {kind: aside, name: "leader/1a2b"},
 	} {
