@@ -1,5 +1,11 @@
 package judge
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
 // Buckets is how many buckets a Histogram has: one below each bound, and one beyond the last.
 const Buckets = 87
 
@@ -47,4 +53,38 @@ func (s Sample) Mean() float64 {
 		return 0
 	}
 	return s.Sum / float64(s.Count)
+}
+
+// MarshalText writes the buckets that hold something, as "17:3 18:240": most are empty.
+func (h Histogram) MarshalText() ([]byte, error) {
+	var text []byte
+	for i, n := range h {
+		if n == 0 {
+			continue
+		}
+		if len(text) > 0 {
+			text = append(text, ' ')
+		}
+		text = strconv.AppendInt(text, int64(i), 10)
+		text = append(text, ':')
+		text = strconv.AppendUint(text, n, 10)
+	}
+	return text, nil
+}
+
+// UnmarshalText reads what MarshalText wrote. Anything else is an error and changes nothing.
+func (h *Histogram) UnmarshalText(text []byte) error {
+	var read Histogram
+	for word := range strings.FieldsSeq(string(text)) {
+		bucket, count, _ := strings.Cut(word, ":")
+		i, err := strconv.ParseUint(bucket, 10, 16)
+		if err != nil || i >= Buckets {
+			return fmt.Errorf("read a histogram: %q is not a bucket below %d and its count", word, Buckets)
+		}
+		if read[i], err = strconv.ParseUint(count, 10, 64); err != nil {
+			return fmt.Errorf("read a histogram: %q is not a bucket below %d and its count", word, Buckets)
+		}
+	}
+	*h = read
+	return nil
 }
