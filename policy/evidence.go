@@ -131,7 +131,7 @@ func (j *Judgement) convict(reason string) {
 // judgement puts the judge's numbers into words and a verdict: healthy needs enough requests, no report missing, no incident and evidence below the square
 // root of its limit, against live and against the operator's limit.
 func (e *Evidence) judgement(s *Served, found judge.Evidence, reading Reading) Judgement {
-	j := Judgement{Reason: comparison(s, found), Incident: found.Incident, Numbers: numbers(found)}
+	j := Judgement{Reason: comparison(s, found), Incident: found.Incident, Log: found.Log, Numbers: numbers(found)}
 	if found.Convicted {
 		j.convict(j.Reason)
 		return j

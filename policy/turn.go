@@ -70,6 +70,7 @@ type Judgement struct {
 	Lacks    string             `json:"lacks,omitempty"`    // what an Unknown verdict waits for, in words that do not change from turn to turn
 	Guarded  bool               `json:"guarded,omitempty"`  // the guard rail tripped: any replica may act on it
 	Incident bool               `json:"incident,omitempty"` // live itself is in trouble: hold
+	Log      float64            `json:"log"`                // ln of the evidence against the candidate, all metrics together
 	Numbers  map[string]float64 `json:"numbers,omitempty"`
 }
 

@@ -27,6 +27,7 @@ type Deciding struct {
 	tracks map[string]*track
 	last   time.Time
 	lead   *lead // nil: follows
+	tapes  []*tape
 
 	mu      sync.Mutex
 	reports map[string]store.Report // guarded by mu: the replicas' reports, ours among them
@@ -139,6 +140,7 @@ func (d *Deciding) begin(ctx context.Context, proof *store.Leadership) {
 	d.log.Info("leads", "replica", d.config.ID)
 	d.metrics.leads(true)
 	clear(d.tracks)
+	d.tapes = nil
 	d.beat(ctx, now)
 	d.serving.touchAll()
 }
@@ -221,6 +223,7 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 		}
 	}
 	if tick {
+		d.writeTapes(ctx, now)
 		d.beatIfDue(ctx, now, work)
 		d.yieldIfBlind(now, work)
 	}

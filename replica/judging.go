@@ -45,7 +45,9 @@ func (d *Deciding) weigh(name string, reading policy.Reading) {
 	if t.evidence == nil || t.evidence.Release != served.Release.ID {
 		t.evidence = d.loadEvidence(name, served)
 	}
+	d.prepare(t, served)
 	t.judgement = t.evidence.Take(reading, served)
+	t.tape.record(served, policy.Record(d.last, served, reading, t.judgement))
 	d.metrics.judged(name, t.judgement)
 	if d.lead == nil && t.judgement.Guarded && v.permitted() && !d.serving.latched(name, v.served) {
 		d.serving.Rollback(name, policy.Rollback{Release: served.Release.ID, Reason: t.judgement.Reason, Numbers: t.judgement.Numbers})
@@ -76,6 +78,7 @@ func (d *Deciding) loadEvidence(name string, served *policy.Served) *policy.Evid
 func (d *Deciding) forget(w work) {
 	for name, t := range d.tracks {
 		if !slices.Contains(w.running, name) {
+			d.endTape(t)
 			t.evidence = nil
 			t.judgement = policy.Judgement{}
 			d.metrics.unjudged(name)

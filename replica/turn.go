@@ -20,6 +20,7 @@ type track struct {
 	timed     time.Time // when times were last saved
 	history   bool      // it is known that the service has none
 	cause     string    // why the release was taken back, if this replica knows
+	tape      *tape     // nil: nothing is being recorded
 }
 
 // work is what one turn has to look at.
