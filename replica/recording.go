@@ -88,7 +88,7 @@ func (d *Deciding) writeTape(ctx context.Context, t *tape) {
 	data, err := t.piece.Encode()
 	if err == nil {
 		from := time.UnixMilli(t.piece.Turns[0].At)
-		err = d.store.SaveReadings(short, d.lead.proof, store.Recorded{Release: t.piece.Release, From: from}, t.service, data)
+		err = d.store.SaveReadings(short, d.lead.proof, store.Recorded{Service: t.service, Release: t.piece.Release, From: from}, data)
 	}
 	if err != nil {
 		d.log.Warn("readings could not be kept", "service", t.service, "release", t.piece.Release, "err", err)

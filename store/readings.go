@@ -14,15 +14,15 @@ import (
 // keptReleases is of how many releases of a service the readings are kept, the running one included.
 const keptReleases = 3
 
-// Recorded names a release whose readings are kept, and when they begin.
+// Recorded names a release whose readings are kept, or a piece of them, and when it begins.
 type Recorded struct {
-	Release string
-	From    time.Time
+	Service, Release string
+	From             time.Time
 }
 
 // SaveReadings adds a piece of a release's readings, fenced. Pieces are read back in the order of their times, which must differ.
-func (s *Store) SaveReadings(ctx context.Context, l *Leadership, piece Recorded, service string, data []byte) error {
-	return s.fencedPut(ctx, l, readingsKey(service, piece), data)
+func (s *Store) SaveReadings(ctx context.Context, l *Leadership, piece Recorded, data []byte) error {
+	return s.fencedPut(ctx, l, piece.key(), data)
 }
 
 // Readings returns the pieces of a release's readings, oldest first; none if none are kept.
@@ -51,7 +51,7 @@ func (s *Store) RecordedReleases(ctx context.Context, service string) ([]Recorde
 		release, at, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), readingsFolder(service)), "/")
 		known := slices.ContainsFunc(found, func(r Recorded) bool { return r.Release == release })
 		if ms, err := strconv.ParseInt(at, 10, 64); err == nil && !known {
-			found = append(found, Recorded{Release: release, From: time.UnixMilli(ms)})
+			found = append(found, Recorded{Service: service, Release: release, From: time.UnixMilli(ms)})
 		}
 	}
 	slices.SortFunc(found, func(a, b Recorded) int { return a.From.Compare(b.From) })
@@ -76,7 +76,7 @@ func (s *Store) TrimReadings(ctx context.Context, service string) error {
 
 func readingsFolder(service string) string { return Prefix + "readings/" + service + "/" }
 
-// readingsKey pads the time so that a release's pieces sort by it.
-func readingsKey(service string, piece Recorded) string {
-	return fmt.Sprintf("%s%s/%015d", readingsFolder(service), piece.Release, piece.From.UnixMilli())
+// key pads the time so that a release's pieces sort by it.
+func (r Recorded) key() string {
+	return fmt.Sprintf("%s%s/%015d", readingsFolder(r.Service), r.Release, r.From.UnixMilli())
 }

@@ -16,19 +16,19 @@ func TestReadingsComeBackInOrderAndOnlyTheNewestReleasesAreKept(t *testing.T) {
 	for i, release := range []string{"green-98", "blue-99", "green-100", "blue-101"} {
 		for _, piece := range []int64{9_000, 10_000} {
 			from := at(int64(i)*100_000 + piece)
-			if err := s.SaveReadings(t.Context(), l, Recorded{release, from}, "shop", fmt.Append(nil, release, piece)); err != nil {
+			if err := s.SaveReadings(t.Context(), l, Recorded{"shop", release, from}, fmt.Append(nil, release, piece)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := s.SaveReadings(t.Context(), l, Recorded{"green-1", at(1)}, "shop-2", []byte("of another service")); err != nil {
+	if err := s.SaveReadings(t.Context(), l, Recorded{"shop-2", "green-1", at(1)}, []byte("of another service")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.TrimReadings(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := s.RecordedReleases(t.Context(), "shop")
-	want := []Recorded{{"blue-99", at(109_000)}, {"green-100", at(209_000)}, {"blue-101", at(309_000)}}
+	want := []Recorded{{"shop", "blue-99", at(109_000)}, {"shop", "green-100", at(209_000)}, {"shop", "blue-101", at(309_000)}}
 	if err != nil || !slices.Equal(kept, want) {
 		t.Errorf("kept %v, %v, want %v", kept, err, want)
 	}

@@ -179,7 +179,7 @@ func TestEachFencedWriteIsRefusedToAnOldLeader(t *testing.T) {
 	for name, write := range map[string]func(*Leadership) error{
 		"evidence": func(l *Leadership) error { return s.SaveEvidence(t.Context(), l, "shop", []byte("e")) },
 		"readings": func(l *Leadership) error {
-			return s.SaveReadings(t.Context(), l, Recorded{"green-1", time.UnixMilli(1)}, "shop", []byte("r"))
+			return s.SaveReadings(t.Context(), l, Recorded{"shop", "green-1", time.UnixMilli(1)}, []byte("r"))
 		},
 		"beat": func(l *Leadership) error { return s.Beat(t.Context(), l, BeatRecord{At: 1, Leader: "a"}) },
 	} {

@@ -15,22 +15,62 @@ import (
 const historyTail = 50
 
 func newHistory(a *app) *cobra.Command {
-	var last int
-	var output format
+	var asked historyAsked
 	command := serviceCommand(a, "history", "List the decisions about a service", func(ctx context.Context, name string) error {
-		if last < 1 {
-			return usage("history %s: --last %d is not above 0", name, last)
+		switch {
+		case asked.last < 1:
+			return usage("history %s: --last %d is not above 0", name, asked.last)
+		case asked.release != "" && !asked.turns:
+			return usage("history %s: --release goes with --turns", name)
+		case asked.turns:
+			return a.turns(ctx, name, asked)
 		}
-		return a.history(ctx, name, historyAsked{last, output})
+		return a.history(ctx, name, asked)
 	})
-	command.Flags().IntVar(&last, "last", 20, "how many lines, at most 500")
-	outputFlag(command, &output, asTable, asYAML, asJSON)
+	command.Long = "History lists the decisions about a service, with the numbers behind them in -o json and -o yaml.\n" +
+		"With --turns it lists what was read and judged in every turn of a release instead; the newest releases' turns are kept."
+	flags := command.Flags()
+	flags.IntVar(&asked.last, "last", 20, "how many lines, at most 500")
+	flags.BoolVar(&asked.turns, "turns", false, "the turns of a release instead of the decisions")
+	flags.StringVar(&asked.release, "release", "", "with --turns: the release (default: the newest that is kept)")
+	outputFlag(command, &asked.output, asTable, asYAML, asJSON)
 	return command
 }
 
 type historyAsked struct {
-	last   int
-	output format
+	last    int
+	turns   bool
+	release string
+	output  format
+}
+
+// turns lists a release's turns. All numbers are in the values only.
+func (a *app) turns(ctx context.Context, name string, asked historyAsked) error {
+	return a.withStore(ctx, "history "+name, func(s *store.Store) error {
+		pieces, err := readRecording(ctx, s, name, asked.release)
+		if err != nil {
+			return err
+		}
+		turns := turnsOf(pieces)
+		if asked.output != asTable {
+			return a.printValue(asked.output, turns)
+		}
+		a.printTable(turnsTable(turns[max(0, len(turns)-asked.last):], a.now()))
+		return nil
+	})
+}
+
+// turnsTable shows what most readers look for.
+func turnsTable(turns []policy.TurnRecord, now time.Time) table {
+	t := table{{"TIME", "PHASE", "WEIGHT", "LIVE", "CANDIDATE", "EVIDENCE", "VERDICT"}}
+	for _, turn := range turns {
+		arm := func(c policy.Counts) string { return fmt.Sprintf("%d of %d failed", c.Errors, c.Finished()) }
+		t = append(t, []string{
+			timeText(time.UnixMilli(turn.At), now), string(turn.Phase), turn.Weight.String(), arm(turn.Reading.Live), arm(turn.Reading.Candidate),
+			oddsText(turn.Found.Log) + " : 1", turn.Found.Verdict,
+		})
+	}
+	return t
 }
 
 // history knows services that are gone, too: why something was deleted is asked afterwards.
