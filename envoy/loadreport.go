@@ -147,6 +147,13 @@ func (c *Collector) pace() {
 	}
 }
 
+// Interval is how often proxies with running releases report: 250 ms, and longer in large fleets. A turn of the judge takes as long.
+func (c *Collector) Interval() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.interval
+}
+
 // Register makes the collector the load reporting service of a gRPC server.
 func (c *Collector) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&grpc.ServiceDesc{

@@ -26,6 +26,7 @@ type Deciding struct {
 	// Owned by Run.
 	tracks map[string]*track
 	last   time.Time
+	judged time.Time // when the reports were last taken
 	lead   *lead // nil: follows
 	tapes  []*tape
 
@@ -202,7 +203,7 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 	}
 	work := d.serving.work()
 	if tick {
-		d.judge(now, elapsed, work)
+		d.judgeIfDue(now, work)
 	}
 	if d.lead == nil {
 		return

@@ -8,6 +8,19 @@ import (
 	"github.com/rampart-proxy/rampart/policy"
 )
 
+// judgeIfDue judges as often as proxies report. A clock that jumped back begins anew.
+func (d *Deciding) judgeIfDue(now time.Time, w work) {
+	elapsed := now.Sub(d.judged)
+	switch due := d.serving.collector.Interval() - turnEvery/2; {
+	case d.judged.IsZero() || elapsed < 0:
+		elapsed = 0
+	case elapsed < due:
+		return
+	}
+	d.judged = now
+	d.judge(now, elapsed, w)
+}
+
 // judge takes the reports of one turn and weighs them. On followers only the guard rail may act.
 func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
 	since := map[string]map[string]time.Time{}
@@ -16,7 +29,7 @@ func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
 	}
 	readings := d.serving.collector.Take(now, func(service, node string) bool {
 		at, held := since[service][node]
-		return held && now.Sub(at) > elapsed+turnEvery
+		return held && now.Sub(at) > elapsed+d.serving.collector.Interval()
 	})
 	for _, name := range w.running {
 		reading := readings[name]
@@ -47,7 +60,7 @@ func (d *Deciding) weigh(name string, reading policy.Reading) {
 	}
 	d.prepare(t, served)
 	t.judgement = t.evidence.Take(reading, served)
-	t.tape.record(served, policy.Record(d.last, served, reading, t.judgement))
+	t.tape.record(served, policy.Record(d.judged, served, reading, t.judgement))
 	d.metrics.judged(name, t.judgement)
 	if d.lead == nil && t.judgement.Guarded && v.permitted() && !d.serving.latched(name, v.served) {
 		d.serving.Rollback(name, policy.Rollback{Release: served.Release.ID, Reason: t.judgement.Reason, Numbers: t.judgement.Numbers})
