@@ -10,6 +10,7 @@ const (
 	mostTurns = 1 << 40 // a turn's number above this is damage: thousands of years of turns
 	mostEver  = 1 << 60 // and so is a count over a release above this
 	mostNoise = 1e18    // and a sum of squares
+	mostKnown = 1 << 62 // a time in ns that stays a time when more is added
 )
 
 // codec is either direction of storing: one description of the state serves both, so that they cannot differ.
@@ -131,6 +132,11 @@ func (w *window) code(c codec) {
 	}
 }
 
+func (g *Guard) code(c codec) {
+	codeTime(c, &g.Blip, burstSpan)
+	g.recent.code(c)
+}
+
 func (p *process) code(c codec) {
 	for i := range p.wealth {
 		c.number(&p.wealth[i])
@@ -159,6 +165,13 @@ func codeRow(c codec, row *[bets]float32) {
 	}
 }
 
+func (x *excess) code(c codec) {
+	for i := range x.won {
+		c.number(&x.won[i])
+		c.number(&x.paid[i])
+	}
+}
+
 func (d *dispersion) code(c codec) {
 	for _, p := range []*pairs{&d.short, &d.long} {
 		codeCounts(c, &p.before, mostEver)
@@ -169,6 +182,7 @@ func (d *dispersion) code(c codec) {
 		c.number(&p.trust)
 	}
 	codeCounts(c, &d.seen, mostEver)
+	codeTime(c, &d.known, mostKnown)
 	c.number(&d.value)
 }
 
@@ -183,6 +197,7 @@ func (e *Errors) code(c codec) {
 	for _, v := range []*float64{&s.Alpha, &s.Ratio, &s.Points, &s.Limit} {
 		c.number(v)
 	}
+	codeTime(c, &s.Blip, burstSpan)
 	if e.limit == 0 {
 		// Reading: what the body does not hold comes from the settings.
 		e.begin(s)
@@ -191,6 +206,7 @@ func (e *Errors) code(c codec) {
 	if e.settings.Limit > 0 {
 		e.ceiling.code(c)
 	}
+	e.excess.code(c)
 	e.noise.code(c)
 	e.incident.code(c)
 	e.codeFlags(c)
@@ -218,11 +234,19 @@ func (e *Errors) codeFlags(c codec) {
 
 // valid reports whether a state that was read can have come from turns: nothing in it may turn into something that is not a number later.
 func (e *Errors) valid() bool {
-	ok := e.noise.value >= 1 && e.noise.value <= phiMost && e.margin.valid() && e.ceiling.valid()
+	ok := e.noise.value >= 1 && e.noise.value <= phiMost && e.margin.valid() && e.ceiling.valid() && e.excess.valid()
 	for _, p := range []pairs{e.noise.short, e.noise.long} {
 		for _, v := range []float64{p.squares, p.weight, p.trust} {
 			ok = ok && v >= 0 && v <= mostNoise
 		}
+	}
+	return ok
+}
+
+func (x *excess) valid() bool {
+	ok := true
+	for i, won := range x.won {
+		ok = ok && math.Abs(won) <= mostNoise && x.paid[i] >= 0 && x.paid[i] <= mostNoise
 	}
 	return ok
 }

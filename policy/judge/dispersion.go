@@ -9,14 +9,17 @@ const (
 	phiPrior  = 2.0 // dispersion before anything is known, worth phiWeight window pairs
 	phiWeight = 4.0
 	phiMost   = 100.0
+
+	keptTime = 30 * time.Minute // the past of live that the next release still learns from
 )
 
 // dispersion learns how bursty live's errors are: φ is the variance of their counts over that of independent errors. It learns from live alone and, during a
 // release, only outside of incidents, once per second (judge.md 2a and 2g).
 type dispersion struct {
 	short, long pairs
-	seen        Counts  // history and run; its errors are E_b
-	value       float64 // φ, as of the last full second
+	seen        Counts        // history and run; its errors are E_b
+	known       time.Duration // how long it was seen
+	value       float64       // φ, as of the last full second
 }
 
 // pairs compares successive sums of live over windows of one width: differences, so that a slow drift of the rate is no dispersion.
@@ -37,10 +40,32 @@ func newDispersion() dispersion {
 // add takes one turn of live.
 func (d *dispersion) add(live Counts, length time.Duration) {
 	d.seen.add(live)
+	d.known += length
 	d.long.add(live, length, 10*time.Second)
 	if d.short.add(live, length, time.Second) {
 		d.estimate()
 	}
+}
+
+// kept is what stays for another release: as much as half an hour teaches, without the windows that have no sequel.
+func (d *dispersion) kept() dispersion {
+	part := keptPart(d.known)
+	next := dispersion{short: d.short.kept(part), long: d.long.kept(part), seen: d.seen.kept(part), known: min(d.known, keptTime)}
+	next.estimate()
+	return next
+}
+
+func (p *pairs) kept(part float64) pairs {
+	return pairs{squares: part * p.squares, weight: part * p.weight, trust: part * p.trust}
+}
+
+// keptPart is the part of what was learned in a time that is worth half an hour.
+func keptPart(known time.Duration) float64 {
+	return keptTime.Seconds() / max(keptTime, known).Seconds()
+}
+
+func (c Counts) kept(part float64) Counts {
+	return Counts{Good: uint64(part * float64(c.Good)), Bad: uint64(part * float64(c.Bad))}
 }
 
 // add reports whether the window became full.

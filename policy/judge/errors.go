@@ -18,6 +18,8 @@ type Settings struct {
 	Ratio  float64 // the candidate may have this many times live's error share; not above 0: 1.1
 	Points float64 // and this much more, as a share; 0 is none
 	Limit  float64 // operator's limit on the candidate's error share whatever live does; outside (0,1): none. With one, it and the comparison get half of Alpha each
+	// Blip is how long the candidate alone may fail once without being convicted, at most 4 s: it counts as one turn, and no single turn decides.
+	Blip time.Duration
 }
 
 // fit replaces what makes no sense.
@@ -36,6 +38,7 @@ func (s Settings) fit() Settings {
 	if !(s.Limit > 0 && s.Limit < 1) {
 		s.Limit = 0
 	}
+	s.Blip = min(max(s.Blip, 0), burstSpan)
 	return s
 }
 
@@ -46,6 +49,7 @@ type Errors struct {
 
 	margin   process // against live, with the margin
 	ceiling  process // against the operator's limit; untouched without one
+	excess   excess
 	noise    dispersion
 	incident incident
 	held     bool
@@ -81,7 +85,7 @@ func (e *Errors) bet(settings Settings) {
 	if e.settings.Limit > 0 {
 		e.limit += math.Ln2
 	}
-	e.margin, e.ceiling = newProcess(), newProcess()
+	e.margin, e.ceiling, e.excess = newProcess(), newProcess(), excess{}
 }
 
 // Judge sets the margins and the risk. If they differ from those so far, the evidence begins anew under them; what is known of live stays.
@@ -127,6 +131,16 @@ func (e *Errors) Turn(t Turn) {
 	}
 }
 
+// Anew begins the next release of the same service. What was learned of live stays, worth at most half an hour, so that it can still change.
+func (e *Errors) Anew(settings Settings) {
+	next := Errors{noise: e.noise.kept(), incident: e.incident.kept(e.noise.known)}
+	if e.limit == 0 {
+		next.noise = newDispersion()
+	}
+	next.bet(settings.fit())
+	*e = next
+}
+
 // watch adds a turn to the last 10 s and looks whether live is in an incident.
 func (e *Errors) watch(t Turn) {
 	if e.limit == 0 {
@@ -147,7 +161,9 @@ func (e *Errors) weigh(t Turn) {
 		e.ceiling.turn(ceiling.gains(t.arms()), at)
 	}
 	if !e.held {
-		e.margin.turn(e.boundary(t).gains(t.arms()), at)
+		healthy := e.boundary(t)
+		e.margin.turn(healthy.gains(t.arms()), at)
+		e.excess.turn(healthy, t.arms())
 	}
 	switch {
 	case e.by != "":
@@ -187,6 +203,7 @@ func (e *Errors) pace(t Turn) pace {
 	return pace{
 		length: t.Length, limit: e.limit,
 		relief: max(1, float64(e.noise.seen.Bad)/(50*e.noise.value), requests*requests),
+		blip:   e.settings.Blip,
 	}
 }
 

@@ -11,7 +11,10 @@ const (
 
 // Guard is the hard rail beside the evidence (judge.md 2d with the rules of 2g): it trips at once, in the warm-up too, when most of a healthy live's candidate
 // fails. Its zero value is ready to use.
-type Guard struct{ recent window }
+type Guard struct {
+	Blip   time.Duration // Settings.Blip: the rule for less than 10 s wants failing turns that so short a failure cannot make; may be set at any time
+	recent window
+}
 
 // Trip is what tripped the rail: Bad of Finished candidate requests within Window.
 type Trip struct {
@@ -27,7 +30,10 @@ func (g *Guard) Turn(t Turn, phi, level float64) (Trip, bool) {
 		return Trip{}, false
 	}
 	g.recent.add(t.Length, t.arms())
-	c := court{phi: phi, healthy: 0.05 + level/5, alone: t.alone(), all: g.recent.last(span), live3: g.recent.last(3 * time.Second).live}
+	c := court{
+		phi: phi, healthy: 0.05 + level/5, alone: t.alone(), failing: g.failing(t.Length),
+		all: g.recent.last(span), live3: g.recent.last(3 * time.Second).live,
+	}
 	var s stretch
 	for i := range g.recent.ring.n {
 		turn, length := g.recent.back(i)
@@ -39,11 +45,18 @@ func (g *Guard) Turn(t Turn, phi, level float64) (Trip, bool) {
 	return s.trip(), c.long(s)
 }
 
+// failing is how many failing turns the short rule wants: one more than a blip at any phase can touch.
+func (g *Guard) failing(length time.Duration) int {
+	blip := min(max(g.Blip, 0), burstSpan)
+	return fewTurns + int((blip+length-1)/length)
+}
+
 // court is what a stretch of turns is held against.
 type court struct {
 	phi     float64
 	healthy float64 // live is healthy below this error share
 	alone   bool
+	failing int    // turns that must have failed for the short rule
 	all     arms   // the last 10 s
 	live3   Counts // live's last 3 s
 }
@@ -96,7 +109,7 @@ func (c court) long(s stretch) bool {
 
 // short is the rule for any stretch of at least two turns below 10 s.
 func (c court) short(s stretch) bool {
-	return s.turns >= fewTurns && s.failed(200, 10*c.phi) && 2*s.failing >= s.turns &&
+	return s.failing >= c.failing && s.failed(200, 10*c.phi) && 2*s.failing >= s.turns &&
 		s.live.finished() >= control && c.well(s.live, s.candidate) && c.well(c.all.live, s.candidate)
 }
 

@@ -33,6 +33,28 @@ func TestGuardTripsOnTwoTurnsOfHeavyTraffic(t *testing.T) {
 	}
 }
 
+func TestGuardForgivesABlip(t *testing.T) {
+	for _, test := range []struct {
+		blip    time.Duration
+		failing int
+		trips   bool
+	}{{0, 2, true}, {quarter, 2, false}, {quarter, 3, true}, {2 * quarter, 3, false}, {2 * quarter, 4, true}, {2*quarter + 1, 4, false}} {
+		g := judge.Guard{Blip: test.blip}
+		tripped := false
+		for i := range 100 {
+			turn := same(judge.Counts{Good: 900}, judge.Counts{Good: 100})(i)
+			if i >= 30 && i < 30+test.failing {
+				turn.Candidate = judge.Counts{Bad: 200}
+			}
+			_, now := g.Turn(turn, 2, 0.02)
+			tripped = tripped || now
+		}
+		if tripped != test.trips {
+			t.Errorf("blip %s, %d failing turns: %t", test.blip, test.failing, tripped)
+		}
+	}
+}
+
 func TestGuardNeedsTwoFailingTurns(t *testing.T) {
 	turns, trip := rail(100, 1, func(i int) judge.Turn {
 		candidate := judge.Counts{Good: 10}

@@ -41,6 +41,7 @@ type pace struct {
 	length time.Duration
 	limit  float64 // ln(1/α)
 	relief float64 // how many times more than the burst cap's least is allowed
+	blip   time.Duration
 }
 
 // hazard is the prior probability that the candidate turned bad in this turn.
@@ -56,7 +57,7 @@ func (p pace) caps() (start, later float64) {
 func (p *process) turn(gains [effects]float64, at pace) {
 	p.startLater(at.hazard())
 	start, later := at.caps()
-	burst := p.burst(at.length)
+	burst, blip := p.lately(at.length, burstSpan), p.lately(at.length, at.blip)
 	number := p.recent.push(at.length, burstSpan)
 	row := &p.gained[number%uint64(burstSlots)]
 	*row = [bets]float32{}
@@ -65,7 +66,7 @@ func (p *process) turn(gains [effects]float64, at pace) {
 		gain := min(gains[i%effects], most)
 		if gain > 0 {
 			// Capping from above keeps the supermartingale property, whatever the cap is made of.
-			gain = min(gain, max(0, burstShare*at.relief*most-burst[i]))
+			gain = min(gain, max(0, burstShare*at.relief*most-burst[i]), max(0, most-blip[i]))
 			row[i] = float32(gain)
 		}
 		p.wealth[i] += gain
@@ -82,12 +83,12 @@ func (p *process) startLater(hazard float64) {
 	p.rest += math.Log1p(-hazard)
 }
 
-// burst sums what each bet gained in the turns that share 4 s with a turn of the given length.
-func (p *process) burst(length time.Duration) [bets]float64 {
+// lately sums what each bet gained in the turns that share a span of 4 s at most with a turn of the given length.
+func (p *process) lately(length, span time.Duration) [bets]float64 {
 	var sum [bets]float64
 	for i := range p.recent.n {
 		number := p.recent.back(i)
-		if length += p.recent.length(number); length > burstSpan {
+		if length += p.recent.length(number); length > span {
 			break
 		}
 		for j, gain := range p.gained[number%uint64(burstSlots)] {

@@ -11,7 +11,7 @@ import (
 
 // The stored form is: what it is ('e' or 'g'), version, body, CRC-32 of all before. Whole numbers are varints, so that it stays small in etcd.
 const (
-	stateVersion  = 1
+	stateVersion  = 2
 	stateOfErrors = 'e'
 	stateOfGuard  = 'g'
 	stateEnvelope = 2 + crc32.Size
@@ -103,13 +103,14 @@ func (e *Errors) UnmarshalText(text []byte) error {
 // MarshalBinary returns the whole state, for another process to go on from. It does not fail.
 func (g *Guard) MarshalBinary() ([]byte, error) {
 	state := *g
-	return seal(stateOfGuard, state.recent.code), nil
+	state.Blip = min(max(state.Blip, 0), burstSpan)
+	return seal(stateOfGuard, state.code), nil
 }
 
 // UnmarshalBinary takes over what MarshalBinary returned. Anything else is an error and changes nothing.
 func (g *Guard) UnmarshalBinary(data []byte) error {
 	var state Guard
-	if err := open(stateOfGuard, data, state.recent.code); err != nil {
+	if err := open(stateOfGuard, data, state.code); err != nil {
 		return fmt.Errorf("read the state of the guard rail: %w", err)
 	}
 	*g = state

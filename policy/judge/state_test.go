@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"reflect"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -40,7 +41,8 @@ func TestNewLeaderGoesOnWhereTheOldOneStopped(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := defaults()
 		s.Limit = rapid.SampledFrom([]float64{0, 0.02}).Draw(t, "limit")
-		old := pair{judge.NewErrors(s), &judge.Guard{}}
+		s.Blip = rapid.SampledFrom([]time.Duration{0, quarter, time.Second, time.Hour}).Draw(t, "blip")
+		old := pair{judge.NewErrors(s), &judge.Guard{Blip: s.Blip}}
 		for range rapid.IntRange(0, 60).Draw(t, "observed") {
 			old.Errors.Observe(drawBusy(t).Live, quarter)
 		}
@@ -59,7 +61,7 @@ func TestNewLeaderGoesOnWhereTheOldOneStopped(t *testing.T) {
 			turn := drawBusy(t)
 			found, trip, tripped := old.take(turn)
 			found2, trip2, tripped2 := next.take(turn)
-			if found != found2 || trip != trip2 || tripped != tripped2 {
+			if found != found2 || trip != trip2 || tripped != tripped2 || old.Errors.Excess() != next.Errors.Excess() {
 				t.Fatalf("turn %d: %+v %+v %t became %+v %+v %t", i, found, trip, tripped, found2, trip2, tripped2)
 			}
 		}

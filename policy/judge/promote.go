@@ -1,0 +1,69 @@
+package judge
+
+import "math"
+
+const (
+	claims      = 7    // number of claims that are bet against
+	excessAlpha = 0.05 // probability that the bound is ever below the true excess (judge.md 2e, α_p)
+	bisections  = 40
+)
+
+// claimed are the claims that are bet against, in multiples of the margin: that the candidate is worse than this (judge.md 2e).
+func claimed() [claims]float64 { return [claims]float64{0.02, 0.2, 0.4, 0.6, 0.75, 0.87, 0.94} }
+
+// excess bounds from above how much worse than the margin the candidate is: the kernel read backwards. Its bets win while the candidate shows fewer errors
+// than a candidate with an excess of D would, for every D at once: the wealth against D is Σ exp(won + D·paid) / claims, and a D whose wealth has reached
+// 1/excessAlpha is refuted.
+type excess struct {
+	won  [claims]float64 // what the errors of both arms brought, in nats
+	paid [claims]float64 // what the candidate's requests bring for each unit of excess
+}
+
+// turn settles one turn's bets, at the boundary of the turn without its points.
+func (x *excess) turn(b boundary, a arms) {
+	if b.share == 0 {
+		return // without control there is no comparison
+	}
+	b.rate = 1
+	for i, ratio := range claimed() {
+		bet := b.against(ratio)
+		x.won[i] += float64(a.candidate.Bad)*bet.candidate + float64(a.live.Bad)*bet.live
+		x.paid[i] += float64(a.candidate.finished()) * bet.request
+	}
+}
+
+// refutes reports whether the evidence refutes an excess of d and of more.
+func (x *excess) refutes(d float64) bool {
+	top := never
+	for i, won := range x.won {
+		top = max(top, won+d*x.paid[i])
+	}
+	sum := 0.0
+	for i, won := range x.won {
+		sum += math.Exp(won + d*x.paid[i] - top)
+	}
+	return top+math.Log(sum/claims) >= -math.Log(excessAlpha)
+}
+
+// bound is the smallest excess that is refuted; 1 if none is.
+func (x *excess) bound() float64 {
+	if x.refutes(0) {
+		return 0
+	}
+	low, high := 0.0, 1.0
+	for range bisections {
+		if middle := (low + high) / 2; x.refutes(middle) {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return high
+}
+
+// Excess returns how much more than the margin's ratio times live's error share the candidate's may still be, as a share from 0 to 1: 1 before there is evidence. It is
+// below the true excess, averaged over the release, with probability 0.05 at most however often one looks. A regression that begins late is found by the
+// comparison, not by this.
+//
+// It is computed when it is asked for and costs as much as a few turns.
+func (e *Errors) Excess() float64 { return e.excess.bound() }
