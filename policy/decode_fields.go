@@ -176,30 +176,6 @@ func (r *reader) patience(v *Patience) reading {
 	}
 }
 
-// analysis reads what counts as worse.
-func (r *reader) analysis(s spot, v *Analysis) {
-	r.mapping(s, "an analysis such as {errors: {ratio: 1.1, points: 0.01%}}", []field{
-		{"errors", optional(&v.Errors, r.margin)},
-		{"limits", func(s spot) { r.limits(s, &v.Limits) }},
-		{"falseRollback", optional(&v.FalseRollback, r.share)},
-	})
-}
-
-// margin refuses zeros: the judge's boundary needs both numbers (judge.md 2a).
-func (r *reader) margin(v *Margin) reading {
-	return func(s spot) {
-		r.mapping(s, "a margin such as {ratio: 1.1, points: 0.01%}", []field{
-			{"ratio", nonzero(r, &v.Ratio, r.decimal(&v.Ratio, "1.1"))},
-			{"points", nonzero(r, &v.Points, r.share(&v.Points))},
-		})
-	}
-}
-
-// limits has no defaults: what is not given does not bind.
-func (r *reader) limits(s spot, v *Limits) {
-	r.mapping(s, "limits such as {errors: 5%}", []field{{"errors", optional(&v.Errors, r.share)}})
-}
-
 // gateway may have an empty list of listeners, which differs from none.
 func (r *reader) gateway(s spot, v *Gateway) {
 	r.mapping(s, "a gateway", []field{

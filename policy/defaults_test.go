@@ -44,6 +44,8 @@ analysis:
   errors:
     ratio: 1.1
     points: 0.01%
+  latency:
+    ratio: 1.1
   falseRollback: 1%
 `
 	if got := string(parsed(t, shop).WithDefaults().YAML()); got != want {
