@@ -145,6 +145,7 @@ func TestLegalButOddDocumentsAreWarnedOf(t *testing.T) {
 		"statuses that count anyway": {strings.Replace(shop, "endpoints", "protocol: grpc, endpoints", 1) + "analysis: {errors: {grpc: [ABORTED, UNAVAILABLE]}}",
 			[]string{"analysis.errors.grpc[1]: UNAVAILABLE counts anyway"}},
 		"statuses without gRPC": {shop + "analysis: {errors: {grpc: [ABORTED]}}", []string{"analysis.errors.grpc: has no effect: no backend has protocol: grpc"}},
+		"a soak without use":    {shop + "plan: {soak: 10s}", []string{"plan.soak: has no effect: the plan climbs by evidence, which takes as long as it takes"}},
 		"nothing to serve":      {"{service: shop, hosts: [a], backends: {blue: {}}, serve: blue}", []string{"backends.blue: neither endpoints nor dns: it cannot serve until it has some"}},
 	}
 	for name, test := range tests {

@@ -128,10 +128,11 @@ func (r *reader) health(v *Health) reading {
 
 // plan reads all shapes; that only one is given is looked at later, so that the others' problems are told too.
 func (r *reader) plan(s spot, v *Plan) {
-	r.mapping(s, "a plan such as {steps: [1%, 5%, 25%, 50%, 100%]}", []field{
+	r.mapping(s, "a plan such as {evidence: {from: 1%}}", []field{
 		{"steps", filled(r, &v.Steps, "[1%, 5%, 25%, 50%, 100%]", r.weight)},
 		{"linear", optional(&v.Linear, r.linear)},
 		{"exponential", optional(&v.Exponential, r.exponential)},
+		{"evidence", optional(&v.Evidence, r.evidence)},
 		{"cutover", optional(&v.Cutover, r.cutover)},
 		{"warmup", optional(&v.Warmup, r.duration)},
 		{"soak", optional(&v.Soak, r.duration)},
@@ -158,6 +159,13 @@ func (r *reader) exponential(v *Exponential) reading {
 			{"factor", nonzero(r, &v.Factor, r.decimal(&v.Factor, "2"))},
 			{"every", nonzero(r, &v.Every, r.duration(&v.Every))},
 		})
+	}
+}
+
+// evidence has no clock of its own: the evidence says when.
+func (r *reader) evidence(v *Climb) reading {
+	return func(s spot) {
+		r.mapping(s, "a shape such as {from: 1%}", []field{{"from", nonzero(r, &v.From, r.weight(&v.From))}})
 	}
 }
 

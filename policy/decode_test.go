@@ -127,7 +127,7 @@ func plans() *rapid.Generator[policy.Plan] {
 			p.Patience = &policy.Patience{Then: rapid.SampledFrom([]policy.PatienceEnd{"", policy.ThenPause, policy.ThenRollback}).Draw(t, "then")}
 			p.Patience.For = orZero(maybe(t, "for", durations()))
 		}
-		switch rapid.IntRange(0, 4).Draw(t, "shape") {
+		switch rapid.IntRange(0, 5).Draw(t, "shape") {
 		case 1:
 			last := policy.Weight(0)
 			for range rapid.IntRange(1, 5).Draw(t, "steps") {
@@ -140,6 +140,8 @@ func plans() *rapid.Generator[policy.Plan] {
 			p.Exponential = &policy.Exponential{From: orZero(maybe(t, "from", weights(1, 9999))), Every: orZero(maybe(t, "every", durations())),
 				Factor: orZero(maybe(t, "factor", rapid.Float64Range(1.01, 10000)))}
 		case 4:
+			p.Evidence = &policy.Climb{From: orZero(maybe(t, "from", weights(1, 5000)))}
+		case 5:
 			p.Cutover = &policy.Cutover{}
 		}
 		return p

@@ -107,12 +107,12 @@ func (p Plan) withDefaults() Plan {
 	return p
 }
 
-// withShape fills the plan's shape, which is exponential unless one was given.
+// withShape fills the plan's shape, which is the evidence's unless one was given.
 func (p Plan) withShape() Plan {
 	p.Steps = slices.Clone(p.Steps)
 	p.Linear, p.Exponential, p.Evidence, p.Cutover = copied(p.Linear), copied(p.Exponential), copied(p.Evidence), copied(p.Cutover)
 	if len(p.Steps) == 0 && p.Linear == nil && p.Exponential == nil && p.Evidence == nil && p.Cutover == nil {
-		p.Exponential = &Exponential{}
+		p.Evidence = &Climb{}
 	}
 	if e := p.Exponential; e != nil {
 		orDefault(&e.From, Full/100)

@@ -63,8 +63,8 @@ type Health struct {
 type Plan struct {
 	Steps       []Weight     `json:"steps,omitempty"`
 	Linear      *Linear      `json:"linear,omitempty"`
-	Exponential *Exponential `json:"exponential,omitempty"` // the default
-	Evidence    *Climb       `json:"evidence,omitempty"`
+	Exponential *Exponential `json:"exponential,omitempty"`
+	Evidence    *Climb       `json:"evidence,omitempty"` // the default
 	Cutover     *Cutover     `json:"cutover,omitempty"`
 
 	Warmup   *Duration `json:"warmup,omitempty"`   // at the first step only the guard rail counts; default 30s

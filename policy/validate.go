@@ -231,7 +231,7 @@ func (c *check) shape(p Plan) {
 		case first == "":
 			first = s.name
 		default:
-			c.bad("plan."+s.name, "the plan has `%s` already; expected one of steps, linear, exponential and cutover", first)
+			c.bad("plan."+s.name, "the plan has `%s` already; expected one of steps, linear, exponential, evidence and cutover", first)
 		}
 	}
 }
