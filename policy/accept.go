@@ -137,11 +137,28 @@ func Warnings(s Service) []string {
 			c.bad(item("plan.steps", i), "%s is left out: the holdback keeps the release at %s", shown(step), shown(top))
 		}
 	}
+	c.unused(full)
 	var words []string
 	for _, p := range c.problems {
 		words = append(words, p.Error())
 	}
 	return words
+}
+
+// unused looks for what was given and changes nothing.
+func (c *check) unused(full Service) {
+	if full.Plan.Evidence != nil && full.Plan.Soak != nil {
+		c.bad("plan.soak", "has no effect: the plan climbs by evidence, which takes as long as it takes")
+	}
+	for i, status := range full.Analysis.Errors.GRPC {
+		if countedAnyway(status) {
+			c.bad(item("analysis.errors.grpc", i), "%s counts anyway", status)
+		}
+	}
+	grpc := slices.ContainsFunc(slices.Collect(maps.Values(full.Backends)), func(b Backend) bool { return b.Protocol == GRPC })
+	if len(full.Analysis.Errors.GRPC) > 0 && !grpc {
+		c.bad("analysis.errors.grpc", "has no effect: no backend has protocol: grpc")
+	}
 }
 
 // catchAll looks for requests that no route takes, and for routes that take none.

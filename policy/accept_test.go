@@ -135,14 +135,18 @@ func TestLegalButOddDocumentsAreWarnedOf(t *testing.T) {
 		text string
 		want []string
 	}{
-		"nothing odd":      {shop, nil},
-		"no catch-all":     {shop + "routes: [{match: {path: /}}, {match: {prefix: /, methods: [GET]}}]", []string{"routes: no route takes everything: other requests are answered 404"}},
-		"never reached":    {shop + "routes: [{match: {prefix: /a}}, {}, {match: {prefix: /b}}]", []string{"routes[2]: is never reached: routes[1] takes everything"}},
-		"not idempotent":   {shop + "routes: [{tryTimeout: 1s}]", []string{"routes[0].tryTimeout: has no effect: the route is not idempotent"}},
-		"idempotent":       {shop + "routes: [{tryTimeout: 1s, idempotent: true}]", nil},
-		"above holdback":   {shop + "plan: {steps: [1%, 97%, 100%]}", []string{"plan.steps[1]: 97% is left out: the holdback keeps the release at 95%"}},
-		"nothing behind":   {strings.Replace(shop, "serve:", "  green: {}\nserve:", 1), []string{"backends.green: neither endpoints nor dns: a release to it waits until it has some"}},
-		"nothing to serve": {"{service: shop, hosts: [a], backends: {blue: {}}, serve: blue}", []string{"backends.blue: neither endpoints nor dns: it cannot serve until it has some"}},
+		"nothing odd":    {shop, nil},
+		"no catch-all":   {shop + "routes: [{match: {path: /}}, {match: {prefix: /, methods: [GET]}}]", []string{"routes: no route takes everything: other requests are answered 404"}},
+		"never reached":  {shop + "routes: [{match: {prefix: /a}}, {}, {match: {prefix: /b}}]", []string{"routes[2]: is never reached: routes[1] takes everything"}},
+		"not idempotent": {shop + "routes: [{tryTimeout: 1s}]", []string{"routes[0].tryTimeout: has no effect: the route is not idempotent"}},
+		"idempotent":     {shop + "routes: [{tryTimeout: 1s, idempotent: true}]", nil},
+		"above holdback": {shop + "plan: {steps: [1%, 97%, 100%]}", []string{"plan.steps[1]: 97% is left out: the holdback keeps the release at 95%"}},
+		"nothing behind": {strings.Replace(shop, "serve:", "  green: {}\nserve:", 1), []string{"backends.green: neither endpoints nor dns: a release to it waits until it has some"}},
+		"statuses that count anyway": {strings.Replace(shop, "endpoints", "protocol: grpc, endpoints", 1) + "analysis: {errors: {grpc: [ABORTED, UNAVAILABLE]}}",
+			[]string{"analysis.errors.grpc[1]: UNAVAILABLE counts anyway"}},
+		"statuses without gRPC": {shop + "analysis: {errors: {grpc: [ABORTED]}}", []string{"analysis.errors.grpc: has no effect: no backend has protocol: grpc"}},
+		"a soak without use":    {shop + "plan: {soak: 10s}", []string{"plan.soak: has no effect: the plan climbs by evidence, which takes as long as it takes"}},
+		"nothing to serve":      {"{service: shop, hosts: [a], backends: {blue: {}}, serve: blue}", []string{"backends.blue: neither endpoints nor dns: it cannot serve until it has some"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

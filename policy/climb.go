@@ -39,6 +39,20 @@ func (c Climb) First(rate float64) Weight {
 	return c.From
 }
 
+// above returns the most that the next step after a weight may be, and whether there is one: twice as much up to half of the traffic, then the plan's top.
+func (c Climb) above(weight, top Weight) (Weight, bool) {
+	half := min(climbTop, top)
+	switch {
+	case weight >= top:
+		return 0, false
+	case weight == 0:
+		return min(c.From, half), true
+	case weight < half:
+		return min(2*weight, half), true
+	}
+	return top, true
+}
+
 // Next returns the weight to step to, or 0 to wait. It never falls, never more than doubles and never exceeds the top.
 //
 // What may go wrong before a rollback acts is bounded: the excess that the evidence still allows, times the candidate's requests in that time, is at most

@@ -249,10 +249,10 @@ func (r *reader) number(s spot, example string, parse func(string) error) {
 		return
 	}
 	value := s.node.Value
-	// To YAML 1.1, 010 is eight.
+	// To YAML 1.1, 010 is eight. Written by a program, very small and very large numbers have an exponent.
 	octal := len(value) > 1 && value[0] == '0' && value[1] != '.'
 	numeric := s.node.Tag == "!!int" || s.node.Tag == "!!float"
-	if !numeric || octal || strings.Trim(value, "0123456789.-") != "" || parse(value) != nil {
+	if !numeric || octal || strings.Trim(value, "0123456789.-+eE") != "" || parse(value) != nil {
 		r.bad(s, "%s; expected %s", quoted(value), expected)
 	}
 }

@@ -128,10 +128,11 @@ func (r *reader) health(v *Health) reading {
 
 // plan reads all shapes; that only one is given is looked at later, so that the others' problems are told too.
 func (r *reader) plan(s spot, v *Plan) {
-	r.mapping(s, "a plan such as {steps: [1%, 5%, 25%, 50%, 100%]}", []field{
+	r.mapping(s, "a plan such as {evidence: {from: 1%}}", []field{
 		{"steps", filled(r, &v.Steps, "[1%, 5%, 25%, 50%, 100%]", r.weight)},
 		{"linear", optional(&v.Linear, r.linear)},
 		{"exponential", optional(&v.Exponential, r.exponential)},
+		{"evidence", optional(&v.Evidence, r.evidence)},
 		{"cutover", optional(&v.Cutover, r.cutover)},
 		{"warmup", optional(&v.Warmup, r.duration)},
 		{"soak", optional(&v.Soak, r.duration)},
@@ -161,6 +162,13 @@ func (r *reader) exponential(v *Exponential) reading {
 	}
 }
 
+// evidence has no clock of its own: the evidence says when.
+func (r *reader) evidence(v *Climb) reading {
+	return func(s spot) {
+		r.mapping(s, "a shape such as {from: 1%}", []field{{"from", nonzero(r, &v.From, r.weight(&v.From))}})
+	}
+}
+
 // cutover has no field; it is a mapping so that it can get some.
 func (r *reader) cutover(*Cutover) reading {
 	return func(s spot) { r.mapping(s, "{}", nil) }
@@ -174,30 +182,6 @@ func (r *reader) patience(v *Patience) reading {
 			{"then", nonzero(r, &v.Then, r.text((*string)(&v.Then), "pause"))},
 		})
 	}
-}
-
-// analysis reads what counts as worse.
-func (r *reader) analysis(s spot, v *Analysis) {
-	r.mapping(s, "an analysis such as {errors: {ratio: 1.1, points: 0.01%}}", []field{
-		{"errors", optional(&v.Errors, r.margin)},
-		{"limits", func(s spot) { r.limits(s, &v.Limits) }},
-		{"falseRollback", optional(&v.FalseRollback, r.share)},
-	})
-}
-
-// margin refuses zeros: the judge's boundary needs both numbers (judge.md 2a).
-func (r *reader) margin(v *Margin) reading {
-	return func(s spot) {
-		r.mapping(s, "a margin such as {ratio: 1.1, points: 0.01%}", []field{
-			{"ratio", nonzero(r, &v.Ratio, r.decimal(&v.Ratio, "1.1"))},
-			{"points", nonzero(r, &v.Points, r.share(&v.Points))},
-		})
-	}
-}
-
-// limits has no defaults: what is not given does not bind.
-func (r *reader) limits(s spot, v *Limits) {
-	r.mapping(s, "limits such as {errors: 5%}", []field{{"errors", optional(&v.Errors, r.share)}})
 }
 
 // gateway may have an empty list of listeners, which differs from none.

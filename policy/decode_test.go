@@ -127,7 +127,7 @@ func plans() *rapid.Generator[policy.Plan] {
 			p.Patience = &policy.Patience{Then: rapid.SampledFrom([]policy.PatienceEnd{"", policy.ThenPause, policy.ThenRollback}).Draw(t, "then")}
 			p.Patience.For = orZero(maybe(t, "for", durations()))
 		}
-		switch rapid.IntRange(0, 4).Draw(t, "shape") {
+		switch rapid.IntRange(0, 5).Draw(t, "shape") {
 		case 1:
 			last := policy.Weight(0)
 			for range rapid.IntRange(1, 5).Draw(t, "steps") {
@@ -140,6 +140,8 @@ func plans() *rapid.Generator[policy.Plan] {
 			p.Exponential = &policy.Exponential{From: orZero(maybe(t, "from", weights(1, 9999))), Every: orZero(maybe(t, "every", durations())),
 				Factor: orZero(maybe(t, "factor", rapid.Float64Range(1.01, 10000)))}
 		case 4:
+			p.Evidence = &policy.Climb{From: orZero(maybe(t, "from", weights(1, 5000)))}
+		case 5:
 			p.Cutover = &policy.Cutover{}
 		}
 		return p
@@ -155,11 +157,62 @@ func orZero[T any](p *T) T {
 
 func analyses() *rapid.Generator[policy.Analysis] {
 	return rapid.Custom(func(t *rapid.T) policy.Analysis {
-		a := policy.Analysis{FalseRollback: maybe(t, "falseRollback", shares(100, 200_000)), Limits: policy.Limits{Errors: maybe(t, "limit", shares(1, 1_000_000))}}
+		a := policy.Analysis{
+			FalseRollback: maybe(t, "falseRollback", shares(100, 200_000)),
+			Limits:        policy.Limits{Errors: maybe(t, "limit", shares(1, 1_000_000)), P99: maybe(t, "p99", milliseconds(1, 120_000))},
+			Blip:          maybe(t, "blip", rapid.Map(rapid.IntRange(1, 20), func(n int) policy.Duration { return policy.Duration(n) * policy.Duration(250*time.Millisecond) })),
+		}
 		if rapid.Bool().Draw(t, "errors") {
 			a.Errors = &policy.Margin{Ratio: orZero(maybe(t, "ratio", rapid.Float64Range(1, 1000))), Points: orZero(maybe(t, "points", shares(1, 500_000)))}
+			a.Errors.GRPC = someOf(t, "grpc", rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"CANCELLED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}), 1, 3, rapid.ID[string]))
 		}
+		a.Latency = maybe(t, "latency", rapid.Custom(func(t *rapid.T) policy.Latency {
+			off := rapid.Bool().Draw(t, "off")
+			if off {
+				return policy.Latency{Off: true}
+			}
+			return policy.Latency{Ratio: orZero(maybe(t, "slower", rapid.Float64Range(1.001, 100)))}
+		}))
+		a.Quality = someOf(t, "quality", rapid.SliceOfNDistinct(qualities(), 1, 3, func(q policy.Quality) string { return q.ORCA }))
+		a.Queries = someOf(t, "queries", rapid.SliceOfNDistinct(queries(), 1, 3, func(q policy.Query) string { return q.Name }))
 		return a
+	})
+}
+
+func milliseconds(least, most int) *rapid.Generator[policy.Duration] {
+	return rapid.Map(rapid.IntRange(least, most), func(ms int) policy.Duration { return policy.Duration(ms) * policy.Duration(time.Millisecond) })
+}
+
+// someOf draws a list or none at all: no document holds an empty one.
+func someOf[T any](t *rapid.T, label string, generator *rapid.Generator[[]T]) []T {
+	return orZero(maybe(t, label, generator))
+}
+
+func directions() *rapid.Generator[policy.Direction] {
+	return rapid.SampledFrom([]policy.Direction{policy.Higher, policy.Lower})
+}
+
+// margins are in whatever unit the quantity has.
+func margins() *rapid.Generator[float64] {
+	return rapid.OneOf(rapid.SampledFrom([]float64{0, 0.01, 5e-324, 1e-7, 1e21, 1e300}), rapid.Float64Range(0, 1000))
+}
+
+func qualities() *rapid.Generator[policy.Quality] {
+	return rapid.Custom(func(t *rapid.T) policy.Quality {
+		return policy.Quality{
+			ORCA: "named_metrics." + rapid.StringMatching(`[a-zA-Z0-9_./-]{1,9}`).Draw(t, "orca"), Better: directions().Draw(t, "better"), Margin: margins().Draw(t, "margin"),
+		}
+	})
+}
+
+func queries() *rapid.Generator[policy.Query] {
+	return rapid.Custom(func(t *rapid.T) policy.Query {
+		text := rapid.StringMatching(`[ -z|~ß漢😀]{0,9}`)
+		return policy.Query{
+			Name: labels().Draw(t, "name"), Prometheus: "x" + text.Draw(t, "head") + rapid.SampledFrom([]string{"{{.Backend}}", "{{ .Backend }}{{.Service}}\n"}).Draw(t, "field") + text.Draw(t, "tail"),
+			Server: rapid.SampledFrom([]string{"", "http://prometheus:9090", "https://[::1]/prefix/"}).Draw(t, "server"), Better: directions().Draw(t, "better"),
+			Margin: margins().Draw(t, "margin"), Every: orZero(maybe(t, "every", milliseconds(1000, 300_000))), Advisory: rapid.Bool().Draw(t, "advisory"),
+		}
 	})
 }
 

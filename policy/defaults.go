@@ -95,21 +95,9 @@ func (b Backend) withDefaults() Backend {
 	return b
 }
 
-// withDefaults fills a plan. The shape is exponential unless one was given; a shape's own fields are filled too.
+// withDefaults fills a plan.
 func (p Plan) withDefaults() Plan {
-	p.Steps = slices.Clone(p.Steps)
-	p.Linear, p.Exponential, p.Cutover = copied(p.Linear), copied(p.Exponential), copied(p.Cutover)
-	if len(p.Steps) == 0 && p.Linear == nil && p.Cutover == nil && p.Exponential == nil {
-		p.Exponential = &Exponential{}
-	}
-	if e := p.Exponential; e != nil {
-		orDefault(&e.From, Full/100)
-		orDefault(&e.Factor, 2)
-		orDefault(&e.Every, Duration(30*time.Second))
-	}
-	p.Warmup = filledPointer(p.Warmup, Duration(30*time.Second))
-	p.Soak = filledPointer(p.Soak, Duration(30*time.Second))
-	p.Bake = filledPointer(p.Bake, Duration(5*time.Minute))
+	p = p.withShape().withTimes()
 	p.Holdback = filledPointer(p.Holdback, 5*Full/100)
 	p.Patience = filledPointer(p.Patience, Patience{})
 	orDefault(&p.Patience.For, Duration(30*time.Minute))
@@ -119,13 +107,57 @@ func (p Plan) withDefaults() Plan {
 	return p
 }
 
-// withDefaults fills an analysis with the judge's recommended margins (judge.md 2a). Limits have no default.
+// withShape fills the plan's shape, which is the evidence's unless one was given.
+func (p Plan) withShape() Plan {
+	p.Steps = slices.Clone(p.Steps)
+	p.Linear, p.Exponential, p.Evidence, p.Cutover = copied(p.Linear), copied(p.Exponential), copied(p.Evidence), copied(p.Cutover)
+	if len(p.Steps) == 0 && p.Linear == nil && p.Exponential == nil && p.Evidence == nil && p.Cutover == nil {
+		p.Evidence = &Climb{}
+	}
+	if e := p.Exponential; e != nil {
+		orDefault(&e.From, Full/100)
+		orDefault(&e.Factor, 2)
+		orDefault(&e.Every, Duration(30*time.Second))
+	}
+	if e := p.Evidence; e != nil {
+		orDefault(&e.From, Full/100)
+	}
+	return p
+}
+
+// withTimes fills the plan's times, which depend on its shape: a climb by evidence soaks as long as the evidence takes, and at its last step little is left to find out.
+func (p Plan) withTimes() Plan {
+	soak, bake := new(Duration(30*time.Second)), Duration(5*time.Minute)
+	if p.Evidence != nil {
+		soak, bake = nil, Duration(ClimbBake)
+	}
+	if p.Soak != nil {
+		soak = p.Soak
+	}
+	p.Warmup = filledPointer(p.Warmup, Duration(30*time.Second))
+	p.Soak = copied(soak)
+	p.Bake = filledPointer(p.Bake, bake)
+	return p
+}
+
+// withDefaults fills an analysis with the judge's recommended margins (judge.md 2a, 2b). Limits have no default.
 func (a Analysis) withDefaults() Analysis {
 	a.Errors = filledPointer(a.Errors, Margin{})
+	a.Errors.GRPC = slices.Clone(a.Errors.GRPC)
 	orDefault(&a.Errors.Ratio, 1.1)
 	orDefault(&a.Errors.Points, 0.0001)
-	a.Limits.Errors = copied(a.Limits.Errors)
+	a.Latency = filledPointer(a.Latency, Latency{})
+	if !a.Latency.Off {
+		orDefault(&a.Latency.Ratio, 1.1)
+	}
+	a.Limits.Errors, a.Limits.P99 = copied(a.Limits.Errors), copied(a.Limits.P99)
 	a.FalseRollback = filledPointer(a.FalseRollback, 0.01)
+	a.Blip = copied(a.Blip)
+	a.Quality = slices.Clone(a.Quality)
+	a.Queries = slices.Clone(a.Queries)
+	for i := range a.Queries {
+		orDefault(&a.Queries[i].Every, Duration(10*time.Second))
+	}
 	return a
 }
 

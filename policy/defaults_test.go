@@ -3,6 +3,7 @@ package policy_test
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -27,13 +28,10 @@ backends:
     protocol: http1
 serve: blue
 plan:
-  exponential:
+  evidence:
     from: 1%
-    factor: 2
-    every: 30s
   warmup: 30s
-  soak: 30s
-  bake: 5m
+  bake: 5s
   holdback: 5%
   patience:
     for: 30m
@@ -44,10 +42,32 @@ analysis:
   errors:
     ratio: 1.1
     points: 0.01%
+  latency:
+    ratio: 1.1
   falseRollback: 1%
 `
 	if got := string(parsed(t, shop).WithDefaults().YAML()); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// DESIGN §9: a plan's default times depend on its shape; a climb by evidence has no use for a soak, and keeps one that was given.
+func TestTheTimesOfAPlanDependOnItsShape(t *testing.T) {
+	tests := map[string]string{
+		"{steps: [1%, 100%]}":                          "steps: [1%, 100%] warmup: 30s soak: 30s bake: 5m",
+		"{linear: {over: 10m}}":                        "linear: over: 10m warmup: 30s soak: 30s bake: 5m",
+		"{exponential: {}}":                            "exponential: from: 1% factor: 2 every: 30s warmup: 30s soak: 30s bake: 5m",
+		"{cutover: {}}":                                "cutover: {} warmup: 30s soak: 30s bake: 5m",
+		"{evidence: {}}":                               "evidence: from: 1% warmup: 30s bake: 5s",
+		"{evidence: {}, soak: 1m}":                     "evidence: from: 1% warmup: 30s soak: 1m bake: 5s",
+		"{evidence: {from: 5%}, bake: 1m, warmup: 0s}": "evidence: from: 5% warmup: 0s bake: 1m",
+	}
+	for plan, want := range tests {
+		_, text, _ := strings.Cut(string(parsed(t, shop+"plan: "+plan).WithDefaults().YAML()), "plan:\n")
+		text, _, _ = strings.Cut(text, "  holdback: 5%\n")
+		if got := strings.Join(strings.Fields(text), " "); got != want {
+			t.Errorf("%s: got %s, want %s", plan, got, want)
+		}
 	}
 }
 

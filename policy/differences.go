@@ -37,27 +37,39 @@ func (d *differ) say(format string, args ...any) {
 	d.words = append(d.words, fmt.Sprintf(format, args...))
 }
 
-// compare tells two values of one path apart. Both have the same kind, because both come from the same field.
+// compare tells two values of one path apart. Few fields may be of two kinds: a mapping, or a word such as off.
 func (d *differ) compare(path string, a, b *yaml.Node) {
 	switch {
+	case a.Kind != b.Kind:
+		d.became(path, a, b)
 	case b.Kind == yaml.ScalarNode:
 		if a.Value != b.Value {
-			d.say("%s %s → %s", path, inline(a), inline(b))
+			d.became(path, a, b)
 		}
 	case b.Kind == yaml.MappingNode:
 		d.mappings(path, a, b)
 	case unordered(path):
 		d.sets(path, a, b)
-	case path == "routes":
+	case slices.Contains([]string{"routes", "analysis.quality", "analysis.queries"}, path):
 		d.items(path, a, b)
-	case inline(a) != inline(b):
-		d.say("%s %s → %s", path, inline(a), inline(b))
+	case line(a) != line(b):
+		d.became(path, a, b)
 	}
+}
+
+// became says what one value turned into, as far as it is shown.
+func (d *differ) became(path string, a, b *yaml.Node) {
+	before, after := inline(a), inline(b)
+	if before == after {
+		d.say("%s changes behind %s", path, after)
+		return
+	}
+	d.say("%s %s → %s", path, before, after)
 }
 
 // unordered reports whether the order of a list says nothing.
 func unordered(path string) bool {
-	return slices.Contains([]string{"gateways", "hosts", "endpoints", "methods"}, path[strings.LastIndexByte(path, '.')+1:])
+	return slices.Contains([]string{"gateways", "hosts", "endpoints", "methods", "grpc"}, path[strings.LastIndexByte(path, '.')+1:])
 }
 
 // mappings compares field by field, in the order of the document; what is gone comes last.
@@ -127,16 +139,19 @@ func (d *differ) items(path string, a, b *yaml.Node) {
 }
 
 // inline shows a part of a document on one line, bounded, for a message.
-func inline(node *yaml.Node) string {
+func inline(node *yaml.Node) string { return clip(line(node)) }
+
+// line is a part of a document on one line.
+func line(node *yaml.Node) string {
 	if node.Kind == yaml.ScalarNode {
-		return clip(node.Value)
+		return node.Value
 	}
 	// The nodes come from JSON, with its quotes, and are not used again.
 	plain(node)
 	flow(node)
-	line, err := yaml.Marshal(node)
+	text, err := yaml.Marshal(node)
 	if err != nil {
 		return "…"
 	}
-	return clip(strings.TrimSpace(string(line)))
+	return strings.TrimSpace(string(text))
 }

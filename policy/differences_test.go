@@ -65,6 +65,11 @@ plan: {steps: [1%, 5%, 100%]}
 		{"holdback", "100%]", "100%], holdback: 10%", "plan.holdback 5% → 10%"},
 		{"patience", "100%]", "100%], patience: {then: rollback}", "plan.patience.then pause → rollback"},
 		{"limit", "plan:", "analysis: {limits: {errors: 5%}}\nplan:", "analysis.limits + {errors: 5%}"},
+		{"latency off", "plan:", "analysis: {latency: off}\nplan:", "analysis.latency {ratio: 1.1} → off"},
+		{"latency's ratio", "plan:", "analysis: {latency: {ratio: 1.5}}\nplan:", "analysis.latency.ratio 1.1 → 1.5"},
+		{"p99 and blip", "plan:", "analysis: {limits: {p99: 800ms}, blip: 500ms}\nplan:", "analysis.limits + {p99: 800ms}; analysis.blip + 500ms"},
+		{"grpc", "plan:", "analysis: {errors: {grpc: [ABORTED]}}\nplan:", "analysis.errors.grpc + [ABORTED]"},
+		{"a quality", "plan:", "analysis: {quality: [{orca: named_metrics.a, better: lower}]}\nplan:", "analysis.quality + [{orca: named_metrics.a, better: lower}]"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -74,6 +79,36 @@ plan: {steps: [1%, 5%, 100%]}
 			edited := parsed(t, strings.Replace(base, test.old, test.new, 1)).WithDefaults()
 			got := strings.Join(policy.Differences(parsed(t, base).WithDefaults(), edited), "; ")
 			if got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestDifferencesOfAnAnalysisNameTheirPlace: lists of quantities are compared one place after the other, and no list is cut before it is compared.
+func TestDifferencesOfAnAnalysisNameTheirPlace(t *testing.T) {
+	const base = shop + `plan: {steps: [1%, 2%, 3%, 4%, 5%, 6%, 7%, 8%, 9%, 10%, 11%, 12%, 13%, 14%, 15%, 16%, 17%, 18%, 19%]}
+analysis:
+  errors: {grpc: [ABORTED, NOT_FOUND]}
+  latency: off
+  quality: [{orca: named_metrics.accuracy, better: higher, margin: 0.01}]
+  queries: [{name: gpu, prometheus: 'avg(x{b="{{.Backend}}"})', better: lower}]
+`
+	tests := []struct{ name, old, new, want string }{
+		{"latency on", "  latency: off\n", "", "analysis.latency off → {ratio: 1.1}"},
+		{"a quality before it", "quality: [", "quality: [{orca: named_metrics.speed, better: higher}, ",
+			"analysis.quality[0].orca named_metrics.accuracy → named_metrics.speed; analysis.quality[0].margin − 0.01; " +
+				"analysis.quality[1] + {orca: named_metrics.accuracy, better: higher, margin: 0.01}"},
+		{"a query's margin", "better: lower", "better: lower, margin: 2, advisory: true", "analysis.queries[0].margin + 2; analysis.queries[0].advisory + true"},
+		{"a query's every", "better: lower", "better: lower, every: 1m", "analysis.queries[0].every 10s → 1m"},
+		{"grpc in another order", "[ABORTED, NOT_FOUND]", "[NOT_FOUND, ABORTED]", ""},
+		{"grpc", "[ABORTED, NOT_FOUND]", "[ABORTED, CANCELLED]", "analysis.errors.grpc + CANCELLED; analysis.errors.grpc − NOT_FOUND"},
+		{"the end of a long list", "19%]", "20%]", "plan.steps changes behind [1%, 2%, 3%, 4%, 5%, 6%, 7%, 8%, 9%, 10%, 11%, 12%, 13%, 14%, 15%, 16%, 17%, 18%…"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			edited := parsed(t, strings.Replace(base, test.old, test.new, 1)).WithDefaults()
+			if got := strings.Join(policy.Differences(parsed(t, base).WithDefaults(), edited), "; "); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})

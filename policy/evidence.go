@@ -121,7 +121,7 @@ func (e *Evidence) calm(incident bool, length time.Duration) {
 // warming reports whether only the guard rail counts: within the plan's warm-up, at its first step.
 func warming(s *Served) bool {
 	r, plan := s.Release, s.Service.Plan
-	return r.Mode == ByPlan && r.Weight <= plan.first() && (r.Phase == Shifting || r.InPhase < plan.Warmup.Std())
+	return r.Mode == ByPlan && r.begins(plan) && (r.Phase == Shifting || r.InPhase < plan.Warmup.Std())
 }
 
 func (j *Judgement) convict(reason string) {

@@ -201,7 +201,7 @@ func TestAChangedAnalysisBeginsTheEvidenceAnew(t *testing.T) {
 // DESIGN §9: in the warm-up, at the first step, only the guard rail counts.
 func TestInTheWarmupOnlyTheGuardRailCounts(t *testing.T) {
 	first := soakingAt(2500)
-	first.Service.Plan.Steps, first.Service.Plan.Exponential = []Weight{2500, Full}, nil
+	first.Service.Plan = Plan{Steps: []Weight{2500, Full}}.withDefaults()
 	cold := *first.Release
 	cold.InPhase = 0
 	first.Release = &cold

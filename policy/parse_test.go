@@ -142,6 +142,9 @@ func TestBombsAreRefusedInBoundedTime(t *testing.T) {
 		bombs[part] = strings.Repeat(part, 250_000/len(part))
 		bombs["service, "+part] = "service: shop\nplan: " + bombs[part]
 	}
+	for _, part := range []string{"{{", "{{(", "{{if .Backend}}", "{{.Backend}}", "{{.Backend.", "}}", "{{/*", "{{define ``}}", "{{.Backend|", "x"} {
+		bombs["query, "+part] = "service: shop\nanalysis: {queries: [{prometheus: '" + strings.Repeat(part, 250_000/len(part)) + "'}]}\n"
+	}
 	var unknown strings.Builder
 	unknown.WriteString(shop)
 	for i := 0; unknown.Len() < 250_000; i++ {

@@ -174,12 +174,8 @@ func (w *world) set(turn *policy.Turn, word string) {
 		turn.Fleet = policy.Fleet{Connected: number, Ready: number, Confirmed: number}
 	case "rejected":
 		turn.Fleet.Rejected = number
-	case "verdict":
-		turn.Judgement = map[string]policy.Judgement{
-			"unknown":   {Lacks: "more requests", Reason: "too few requests"},
-			"healthy":   {Verdict: policy.Healthy, Reason: "errors: not worse"},
-			"unhealthy": {Verdict: policy.Unhealthy, Reason: "errors: green 48 %"},
-		}[value]
+	case "verdict", "excess", "rate", "requests", "unsettling":
+		w.judge(&turn.Judgement, name, value)
 	case "gap":
 		turn.Gap = true
 	case "deadman":
@@ -190,6 +186,31 @@ func (w *world) set(turn *policy.Turn, word string) {
 		turn.Restore = true
 	default:
 		w.t.Fatalf("unknown word %q", word)
+	}
+}
+
+// judge sets what the judge says; what goes by numbers stays as it is when its verdict changes. The excess is in points.
+func (w *world) judge(j *policy.Judgement, name, value string) {
+	number, err := strconv.ParseFloat(value, 64)
+	switch name {
+	case "verdict":
+		said := map[string]policy.Judgement{
+			"unknown":   {Lacks: "more requests", Reason: "too few requests"},
+			"healthy":   {Verdict: policy.Healthy, Reason: "errors: not worse"},
+			"unhealthy": {Verdict: policy.Unhealthy, Reason: "errors: green 48 %"},
+		}[value]
+		j.Verdict, j.Reason, j.Lacks, err = said.Verdict, said.Reason, said.Lacks, nil
+	case "excess":
+		j.Excess = number / 100
+	case "rate":
+		j.Rate = number
+	case "requests":
+		j.StepRequests = uint64(number)
+	case "unsettling": // unsettling=no, or what it waits for
+		j.Unsettling, j.Lacks, err = value != "no", strings.ReplaceAll(value, "~", " "), nil
+	}
+	if err != nil {
+		w.t.Fatalf("%s=%s: %v", name, value, err)
 	}
 }
 

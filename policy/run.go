@@ -53,7 +53,7 @@ func (d *decider) mustGoBack(r *Release) (reason string, numbers map[string]floa
 	case wish != r.Candidate.Ref:
 		return fmt.Sprintf("the wish was changed to %s", wish), nil, true
 	case d.outOfPatience(r) && d.next.Service.Plan.Patience.Then == ThenRollback:
-		return fmt.Sprintf("too little evidence for %s: %s", d.next.Service.Plan.Patience.For, d.Judgement.Reason), nil, true
+		return d.tooLittle(r), nil, true
 	}
 	return "", nil, false
 }
@@ -101,7 +101,7 @@ func (d *decider) rollingBack(r *Release) {
 func (d *decider) restart(r *Release) {
 	d.event("restarted", "at %s nothing proved that the release may go on for longer than the dead-man's time: it begins again at its first step", r.Weight)
 	r.enter(Gated)
-	r.Weight = 0
+	r.Weight, r.First = 0, 0
 	r.Waits = "live to be observed again"
 }
 
@@ -216,7 +216,7 @@ func (d *decider) soaking(r *Release) {
 		return
 	}
 	if d.outOfPatience(r) && r.Held == "" {
-		r.Held = fmt.Sprintf("too little evidence for %s: %s", d.next.Service.Plan.Patience.For, d.Judgement.Reason)
+		r.Held = d.tooLittle(r)
 		d.event("paused", "%s", r.Held)
 	}
 	if why, holds := d.holds(r); holds {
@@ -241,26 +241,33 @@ func (d *decider) holds(r *Release) (why string, yes bool) {
 		return fmt.Sprintf("%s of %s at %s", Duration(dwell), r.Phase, r.Weight), true
 	case r.Mode != ByPlan:
 		return "", false
+	case r.climbs(d.next.Service.Plan):
+		return d.lacksEvidence(r)
 	case d.Judgement.Verdict != Healthy:
 		return d.Judgement.Lacks, true
 	}
 	return "", false
 }
 
-// climb makes the next move upwards.
+// climb makes the next move upwards. What is ordered is the plan's next step, whatever the evidence allows.
 func (d *decider) climb(r *Release) {
+	r.Held = ""
+	to, _ := d.next.Service.Plan.Above(r.Weight)
 	if d.advanceOrdered() {
 		d.obey()
+	} else if allowed := d.allowed(r); allowed > 0 {
+		to = allowed
 	}
-	r.Held = ""
-	rung, _ := d.next.Service.Plan.next(r.Weight)
 	switch {
 	case r.Phase == Baking:
 		d.commit(r)
 	case r.Mode != ByPlan:
 		d.move(r, MaxRunning)
+	case r.Phase == Gated:
+		r.First = d.firstStep()
+		d.move(r, r.First)
 	default:
-		d.move(r, rung.Weight)
+		d.move(r, to)
 	}
 }
 

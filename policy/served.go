@@ -72,6 +72,7 @@ type Release struct {
 	Cause     string        `json:"cause,omitempty"`     // why it is rolled back, once it is
 	Withdrawn bool          `json:"withdrawn,omitempty"` // rolled back because the wish changed: nothing to refuse afterwards
 	Capacity  int           `json:"capacity"`            // live's endpoints when it began
+	First     Weight        `json:"first,omitzero"`      // the weight of its plan's first step, once it has taken that
 }
 
 // enter begins a phase, also the one it is in: what was timed by it begins anew.
@@ -98,15 +99,31 @@ func (r *Release) tops(p Plan) bool {
 	return p.tops(r.Weight)
 }
 
-// dwell is how long the release stays at its weight at least. At once means that only the top is looked at.
+// dwell is how long the release stays at its weight at least. The first step also lasts the warm-up. At once means that only the top is looked at.
 func (r *Release) dwell(p Plan) time.Duration {
 	switch {
+	case r.Mode == ByPlan && r.begins(p):
+		return p.Warmup.Std() + p.dwell(r.Weight)
 	case r.Mode == ByPlan:
 		return p.dwell(r.Weight)
 	case r.tops(p):
 		return guardOnly
 	}
 	return 0
+}
+
+// begins reports whether the release is not above its first step, where only the guard rail counts until the warm-up is over. A climb by evidence began as its traffic wanted.
+func (r *Release) begins(p Plan) bool {
+	if p.Evidence != nil && r.First > 0 {
+		return r.Weight <= r.First
+	}
+	return r.Weight <= p.first()
+}
+
+// climbs reports whether only the evidence decides how the release goes on: by such a plan, up to half of the traffic, and above it when another plan led there.
+func (r *Release) climbs(p Plan) bool {
+	soaks := r.Phase == Soaking || r.Phase == Baking && r.Weight <= climbTop
+	return r.Mode == ByPlan && p.Evidence != nil && soaks
 }
 
 // Outcome is how a release ended.

@@ -1,6 +1,10 @@
 package policy
 
-import "fmt"
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
 
 // Service is a service document: what operators wish. Zero fields are filled by WithDefaults. The json names are the document's field names; the same
 // struct is stored as JSON in the served copy.
@@ -59,13 +63,13 @@ type Health struct {
 type Plan struct {
 	Steps       []Weight     `json:"steps,omitempty"`
 	Linear      *Linear      `json:"linear,omitempty"`
-	Exponential *Exponential `json:"exponential,omitempty"` // the default
-	Evidence    *Climb       `json:"evidence,omitempty"`
+	Exponential *Exponential `json:"exponential,omitempty"`
+	Evidence    *Climb       `json:"evidence,omitempty"` // the default
 	Cutover     *Cutover     `json:"cutover,omitempty"`
 
 	Warmup   *Duration `json:"warmup,omitempty"`   // at the first step only the guard rail counts; default 30s
-	Soak     *Duration `json:"soak,omitempty"`     // at least, at each step; default 30s
-	Bake     *Duration `json:"bake,omitempty"`     // at the end, with Holdback still on live; default 5m
+	Soak     *Duration `json:"soak,omitempty"`     // at least, at each step; default 30s, and none with Evidence, which has no use for it
+	Bake     *Duration `json:"bake,omitempty"`     // at the end, with Holdback still on live; default 5m, with Evidence 5s
 	Holdback *Weight   `json:"holdback,omitempty"` // default 5%
 	Patience *Patience `json:"patience,omitempty"` // default {for: 30m, then: pause}
 	Quorum   *Weight   `json:"quorum,omitempty"`   // of connected proxies that must have accepted a step; default 100%
@@ -124,6 +128,25 @@ type Latency struct {
 	Ratio float64 `json:"ratio,omitzero"` // default 1.1
 }
 
+// MarshalJSON writes the mapping, or "off".
+func (l Latency) MarshalJSON() ([]byte, error) {
+	if l.Off {
+		return json.Marshal(off)
+	}
+	type mapping Latency
+	return json.Marshal(mapping(l))
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *Latency) UnmarshalJSON(data []byte) error {
+	if bytes.Equal(data, []byte(`"`+off+`"`)) {
+		*l = Latency{Off: true}
+		return nil
+	}
+	type mapping Latency
+	return json.Unmarshal(data, (*mapping)(l))
+}
+
 // Direction says which values of a quantity are better.
 type Direction string
 
@@ -177,20 +200,23 @@ type Listener struct {
 	Port    int    `json:"port"`
 }
 
+// off is how documents switch something off that is on by default.
+const off = "off"
+
 // Deadman is a gateway's dead-man time; zero is off, written "off".
 type Deadman Duration
 
 // MarshalText writes the time, or "off".
 func (d Deadman) MarshalText() ([]byte, error) {
 	if d == 0 {
-		return []byte("off"), nil
+		return []byte(off), nil
 	}
 	return Duration(d).MarshalText()
 }
 
 // UnmarshalText reads what MarshalText wrote. Zero must be written "off".
 func (d *Deadman) UnmarshalText(text []byte) error {
-	if string(text) == "off" {
+	if string(text) == off {
 		*d = 0
 		return nil
 	}

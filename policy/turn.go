@@ -72,6 +72,12 @@ type Judgement struct {
 	Incident bool               `json:"incident,omitempty"` // live itself is in trouble: hold
 	Log      float64            `json:"log"`                // ln of the evidence against the candidate, all metrics together
 	Numbers  map[string]float64 `json:"numbers,omitempty"`
+
+	// What a climb by evidence goes by.
+	Excess       float64 `json:"excess"`                // how much more often than the margin allows the candidate may still fail, as a share, 95 % sure; 1: nothing is known
+	Rate         float64 `json:"rate,omitzero"`         // requests per second of both arms, lately; 0: nothing is known
+	StepRequests uint64  `json:"stepRequests,omitzero"` // the candidate's that finished at this weight
+	Unsettling   bool    `json:"unsettling,omitempty"`  // no increase now, for the reason in Lacks: evidence above half of what convicts, an incident, a missing report, changed endpoints
 }
 
 // Decision is what to do about one service. The caller carries it out in this order: Rollback, then the save.

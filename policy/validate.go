@@ -15,6 +15,12 @@ const (
 	leastFactor  = 1.01                           // a factor closer to 1 would give a plan thousands of rungs
 	mostFactor   = 10000
 	mostRatio    = 1000
+	mostSlower   = 100                              // live's times
+	longestP99   = Duration(2 * time.Minute)        // beyond the last bound of the judge's histograms nothing is told apart
+	shortestBlip = Duration(250 * time.Millisecond) // a turn of the judge
+	longestBlip  = Duration(5 * time.Second)        // what lasts longer is no blip
+	oftenest     = Duration(time.Second)            // Prometheus is not ours to load
+	rarest       = Duration(5 * time.Minute)        // answers that are older say nothing of a release
 	longestWord  = 253
 )
 
@@ -53,7 +59,7 @@ func (s Service) problems() Problems {
 	}
 	c.backends(s)
 	c.plan(s.Plan)
-	c.analysis(s.Analysis)
+	c.analysis(s)
 	return c.problems
 }
 
@@ -185,6 +191,9 @@ func (c *check) plan(p Plan) {
 	if p.Exponential != nil {
 		c.exponential(*p.Exponential)
 	}
+	if p.Evidence != nil && p.Evidence.From > climbTop {
+		c.bad("plan.evidence.from", "%s; expected at most %s: so far the evidence leads", shown(p.Evidence.From), shown(climbTop))
+	}
 	c.time("plan.warmup", p.Warmup)
 	c.time("plan.soak", p.Soak)
 	c.time("plan.bake", p.Bake)
@@ -212,13 +221,17 @@ func shown(percentage fmt.Stringer) string { return strings.ReplaceAll(percentag
 // shape notes every shape of a plan after its first.
 func (c *check) shape(p Plan) {
 	first := ""
-	for _, s := range []shape{{"steps", len(p.Steps) > 0}, {"linear", p.Linear != nil}, {"exponential", p.Exponential != nil}, {"cutover", p.Cutover != nil}} {
+	shapes := []shape{
+		{"steps", len(p.Steps) > 0}, {"linear", p.Linear != nil}, {"exponential", p.Exponential != nil}, {"evidence", p.Evidence != nil},
+		{"cutover", p.Cutover != nil},
+	}
+	for _, s := range shapes {
 		switch {
 		case !s.given:
 		case first == "":
 			first = s.name
 		default:
-			c.bad("plan."+s.name, "the plan has `%s` already; expected one of steps, linear, exponential and cutover", first)
+			c.bad("plan."+s.name, "the plan has `%s` already; expected one of steps, linear, exponential, evidence and cutover", first)
 		}
 	}
 }
@@ -251,25 +264,6 @@ func (c *check) exponential(e Exponential) {
 		c.bad("plan.exponential.factor", "%v; expected %v to %d", e.Factor, leastFactor, mostFactor)
 	}
 	c.time("plan.exponential.every", &e.Every)
-}
-
-// analysis checks that the judge is asked something sensible (judge.md 2a).
-func (c *check) analysis(a Analysis) {
-	if e := a.Errors; e != nil {
-		if e.Ratio != 0 && !(e.Ratio >= 1 && e.Ratio <= mostRatio) {
-			c.bad("analysis.errors.ratio", "%v; expected 1 (no worse than live) to %d", e.Ratio, mostRatio)
-		}
-		if e.Points > 0.5 {
-			c.bad("analysis.errors.points", "%s; expected at most 50%%", shown(e.Points))
-		}
-	}
-	if l := a.Limits.Errors; l != nil && *l <= 0 {
-		c.bad("analysis.limits.errors", "0%%; expected more: every error would be a rollback")
-	}
-	// A cheaper promise than 20 % is none, and below 0.01 % real regressions would be seen too late.
-	if f := a.FalseRollback; f != nil && (*f < 0.0001 || *f > 0.2) {
-		c.bad("analysis.falseRollback", "%s; expected 0.01%% to 20%%", shown(*f))
-	}
 }
 
 // problems checks a gateway as it was written, without defaults, by itself.

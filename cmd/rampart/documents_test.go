@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/store"
 )
 
@@ -48,6 +49,24 @@ func TestApplyShowsWhatItChangesAndWhatHasBegun(t *testing.T) {
 		t.Errorf("apply wrote although nothing changes:\n%s\n%s", before, after)
 	}
 	golden(t, "apply-back.golden", e.expect(0, "apply", e.file("shop.yaml", blueYAML())).out)
+}
+
+// UX: without a plan a release is as fast as the evidence allows, and apply and wait say so.
+func TestTheDefaultPlanIsSaidInWords(t *testing.T) {
+	e := startEtcd(t)
+	e.lead()
+	planless := func(document string) string { return document[:strings.Index(document, "plan:")] }
+	e.expect(0, "apply", e.file("edge.yaml", edgeYAML), e.file("shop.yaml", planless(blueYAML())))
+	got := e.expect(0, "apply", e.file("shop.yaml", planless(shopYAML)))
+	contains(t, got.out, "has begun: 1 % → 100 % as fast as the evidence allows, on 3 proxies of edge.")
+	contains(t, e.expect(0, "get", "shop", "-o", "yaml", "--defaults").out, "plan:\n  evidence:\n    from: 1%\n  warmup: 30s\n  bake: 5s\n")
+
+	p := still(t)
+	byEvidence(&p)
+	p.service.served.Release.Phase, p.service.served.Release.Weight = policy.Gated, 0
+	if got := progressText(p.service); got != "shop: green v42 gated at 0 %, then 1 % → 100 % as fast as the evidence allows" {
+		t.Errorf("wait says %q", got)
+	}
 }
 
 func TestAFolderIsItsDocuments(t *testing.T) {

@@ -145,6 +145,8 @@ func (p picture) next() string {
 	switch {
 	case p.service.paused || r.Held != "":
 		return move + " after `rampart resume " + p.service.name + "`"
+	case climbs(r, plan):
+		return move + p.nextClimb(r, plan)
 	case p.left() > 0:
 		return fmt.Sprintf("%s in %s, if the judge has no objection", move, whole(p.left()))
 	case r.Phase == policy.Gated:
@@ -153,14 +155,40 @@ func (p picture) next() string {
 	return move + ", when that is there" + p.patienceText(r, plan)
 }
 
-// nextMove names what comes after the present weight.
+// climbs reports whether the evidence decides when, and below half of the traffic also how far, the next step goes.
+func climbs(r *policy.Release, plan policy.Plan) bool {
+	return plan.Evidence != nil && r.Mode == policy.ByPlan && (r.Phase == policy.Gated || r.Phase == policy.Soaking)
+}
+
+// nextClimb is when the next step of a climb by evidence comes, after the step's name.
+func (p picture) nextClimb(r *policy.Release, plan policy.Plan) string {
+	in := ""
+	if p.left() > 0 {
+		in = " in " + whole(p.left())
+	}
+	switch {
+	case r.Phase == policy.Gated && in == "":
+		return ", when that is there; then as fast as the evidence allows"
+	case r.Phase == policy.Gated:
+		return in + "; then as fast as the evidence allows"
+	case in == "":
+		return ", as soon as the evidence allows" + p.patienceText(r, plan)
+	}
+	return in + ", as far as the evidence allows"
+}
+
+// nextMove names what comes after the present weight. A climb by evidence steps up to what the evidence allows by then, and to the rest from half of the traffic.
 func nextMove(r *policy.Release, plan policy.Plan) string {
-	weight, more := nextRung(plan, r.Weight)
+	weight, more := plan.Above(r.Weight)
 	switch {
 	case r.Phase == policy.Baking || (r.Phase != policy.Gated && !more):
 		return "the commit"
 	case r.Mode != policy.ByPlan:
 		return "everything at once"
+	case climbs(r, plan) && r.Phase == policy.Gated:
+		return "the first step"
+	case climbs(r, plan) && weight <= policy.Full/2:
+		return "up to " + weight.String()
 	}
 	return weight.String()
 }

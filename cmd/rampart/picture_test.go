@@ -79,6 +79,30 @@ func pictures() map[string]func(p *picture, r *policy.Release) {
 		"observing": func(p *picture, r *policy.Release) {
 			r.Phase, r.Weight, r.InPhase, r.Waits = policy.Gated, 0, 4*time.Second, "live to be observed for 10s"
 		},
+		"climb-observing": func(p *picture, r *policy.Release) {
+			byEvidence(p)
+			r.Phase, r.Weight, r.InPhase, r.Waits = policy.Gated, 0, 4*time.Second, "live to be observed for 10s"
+		},
+		"climb-step": func(p *picture, r *policy.Release) {
+			byEvidence(p)
+			r.Weight, r.InPhase, r.Waits = 714, 250*time.Millisecond, "1.5s of soaking at 7.14 %"
+			p.evidence.Latest.Excess, p.evidence.Latest.Lacks = 0.4, "20 finished requests to green at this weight"
+		},
+		"climb-bound": func(p *picture, r *policy.Release) {
+			byEvidence(p)
+			r.Weight, r.Waits, r.Unproven = 714, "enough evidence for more than 7.14 %", 10*time.Second
+			p.evidence.Latest.Excess = 0.312
+		},
+		"climb-half": func(p *picture, r *policy.Release) {
+			byEvidence(p)
+			r.Weight, r.Waits = 5000, "evidence that green fails at most 0.5 points more often than the margin allows"
+			p.evidence.Latest.Excess = 0.0123
+		},
+		"climb-unsettling": func(p *picture, r *policy.Release) {
+			byEvidence(p)
+			r.Weight, r.Waits = 400, "the evidence to become clear"
+			p.evidence.Latest.Excess, p.evidence.Latest.Unsettling, p.evidence.Latest.Lacks = 1, true, "the evidence to become clear"
+		},
 		"paused": func(p *picture, r *policy.Release) {
 			p.service.paused, r.Waits = true, "`rampart resume`: paused by an operator"
 		},
@@ -111,6 +135,12 @@ func pictures() map[string]func(p *picture, r *policy.Release) {
 			p.service.served = &policy.Served{Refused: &policy.Refusal{Revision: 9, Problems: []string{"services/shop:1:1: plan.stepz: unknown field; did you mean `steps`?"}}}
 		},
 	}
+}
+
+// byEvidence gives the release of a picture the default plan.
+func byEvidence(p *picture) {
+	p.service.served.Service.Plan = policy.Service{}.WithDefaults().Plan
+	p.service.served.Release.First, p.evidence.Latest.StepRequests = 100, 40
 }
 
 func ended(result policy.Result) func(p *picture, r *policy.Release) {

@@ -31,6 +31,24 @@ func fiveMinutes(t *testing.T) string {
 	return commands.String()
 }
 
+// The documents that the manual shows are ones that rampart takes, without a warning.
+func TestTheManualsDocumentsAreTaken(t *testing.T) {
+	text, err := os.ReadFile("../../docs/documents.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) != 2 {
+		t.Errorf("%d documents, want one of a service and one of a gateway", len(blocks))
+	}
+	for _, block := range blocks {
+		got := rampartWith(t.Context(), block[1], "lint", "-")
+		if got.status != 0 || strings.Contains(got.out, "warning") {
+			t.Errorf("exit status %d\n%s%s", got.status, got.out, got.err)
+		}
+	}
+}
+
 // adapted replaces what a test must not share with others, and lets a script wait where a person would see that it is time. Each of it must be there.
 func adapted(t *testing.T, script string, by [][2]string) string {
 	t.Helper()

@@ -141,5 +141,9 @@ func progressText(v *service) string {
 	case r.Held != "":
 		return v.name + ": " + r.Candidate.String() + " held at " + r.Weight.String() + ": " + r.Held
 	}
-	return v.name + ": " + r.Candidate.String() + " " + string(r.Phase) + " at " + r.Weight.String()
+	text := v.name + ": " + r.Candidate.String() + " " + string(r.Phase) + " at " + r.Weight.String()
+	if r.Phase == policy.Gated && climbs(r, v.served.Service.Plan) {
+		text += ", then " + climbText(r, v.served.Service.Plan)
+	}
+	return text
 }

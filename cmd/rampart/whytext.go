@@ -195,10 +195,23 @@ func (p picture) judge() string {
 		return j.Reason + "."
 	case j.Verdict == policy.Unhealthy:
 		return j.Reason + ". It says no."
-	case j.Lacks != "":
-		return fmt.Sprintf("%s. To go on it needs %s.", j.Reason, j.Lacks)
 	}
-	return j.Reason + ". It has no objection."
+	reason, plan := j.Reason+p.excessText(), p.service.served.Service.Plan
+	// Below half of the traffic a climb by evidence needs no verdict, only that nothing speaks against it.
+	needless := climbs(r, plan) && r.Weight < policy.Full/2 && !j.Unsettling
+	if j.Lacks != "" && !needless {
+		return fmt.Sprintf("%s. To go on it needs %s.", reason, j.Lacks)
+	}
+	return reason + ". It has no objection."
+}
+
+// excessText is what the judge cannot rule out yet, where that decides about the climb.
+func (p picture) excessText() string {
+	j, plan := p.evidence.Latest, p.service.served.Service.Plan
+	if plan.Evidence == nil || p.service.release().Mode != policy.ByPlan || j.StepRequests == 0 || j.Excess >= 1 {
+		return ""
+	}
+	return fmt.Sprintf("; %s fails at most %.2g points more often than the margin allows (95 %% sure)", p.service.release().Candidate.Backend, 100*j.Excess)
 }
 
 // refusedDetails lists what is wrong with the newest document.

@@ -66,6 +66,8 @@ func climbText(r *policy.Release, p policy.Plan) string {
 	rungs := p.Rungs()
 	first, last := rungs[0].Weight, rungs[len(rungs)-1].Weight
 	switch {
+	case p.Evidence != nil:
+		return fmt.Sprintf("%s → %s as fast as the evidence allows", p.Evidence.From, policy.Full)
 	case p.Linear != nil:
 		return fmt.Sprintf("%s → %s over %s", first, last, p.Linear.Over)
 	case p.Exponential != nil:
@@ -76,16 +78,6 @@ func climbText(r *policy.Release, p policy.Plan) string {
 		steps[i] = rung.Weight.String()
 	}
 	return strings.Join(steps, ", ")
-}
-
-// nextRung is the weight above w, if there is one.
-func nextRung(p policy.Plan, w policy.Weight) (policy.Weight, bool) {
-	for _, rung := range p.Rungs() {
-		if rung.Weight > w {
-			return rung.Weight, true
-		}
-	}
-	return 0, false
 }
 
 // ratio writes errors per requests with two digits: "0.21 %".
