@@ -2,6 +2,35 @@ package judge
 
 import "math"
 
+// mixture is an e-process without a burst cap: a slow request is a weaker sign than an error, and single ones are common.
+type mixture struct {
+	wealth [2 * slowness]float64 // each effect since the start, then each effect since some later turn
+	rest   float64               // log prior of not having started yet
+	now    float64               // log wealth
+	peak   float64
+}
+
+func newMixture() mixture {
+	var m mixture
+	for i := slowness; i < len(m.wealth); i++ {
+		m.wealth[i] = never
+	}
+	return m
+}
+
+// turn settles one turn's bets.
+func (m *mixture) turn(b boundary, a arms, at pace) {
+	m.rest = startLater(m.wealth[slowness:], m.rest, at.hazard())
+	start, later := caps(at.limit, at.hazard(), slowness)
+	for i, ratio := range slowdowns() {
+		gain := b.gain(ratio, a)
+		m.wealth[i] += min(gain, start)
+		m.wealth[i+slowness] += min(gain, later)
+	}
+	m.now = mixed(m.wealth[:], m.rest)
+	m.peak = max(m.peak, m.now)
+}
+
 // caps are the most that one of so many bets may gain in a turn, if it is on the start and if it is on a later one (judge.md 2a, C0 and Cs).
 func caps(limit, hazard float64, effects int) (start, later float64) {
 	way := limit + math.Log(float64(effects))
