@@ -234,8 +234,12 @@ func (e *Errors) codeFlags(c codec) {
 
 // valid reports whether a state that was read can have come from turns: nothing in it may turn into something that is not a number later.
 func (e *Errors) valid() bool {
-	ok := e.noise.value >= 1 && e.noise.value <= phiMost && e.margin.valid() && e.ceiling.valid() && e.excess.valid()
-	for _, p := range []pairs{e.noise.short, e.noise.long} {
+	return e.noise.valid() && e.margin.valid() && e.ceiling.valid() && e.excess.valid()
+}
+
+func (d *dispersion) valid() bool {
+	ok := d.value >= 1 && d.value <= phiMost
+	for _, p := range []*pairs{&d.short, &d.long} {
 		for _, v := range []float64{p.squares, p.weight, p.trust} {
 			ok = ok && v >= 0 && v <= mostNoise
 		}
@@ -251,9 +255,11 @@ func (x *excess) valid() bool {
 	return ok
 }
 
-func (p *process) valid() bool {
-	ok := p.rest <= 0 && p.peak >= 0 && p.peak >= p.now
-	for _, wealth := range p.wealth {
+func (p *process) valid() bool { return wealthy(p.wealth[:], p.rest) && p.peak >= 0 && p.peak >= p.now }
+
+func wealthy(bets []float64, rest float64) bool {
+	ok := rest <= 0
+	for _, wealth := range bets {
 		ok = ok && wealth <= mostNoise
 	}
 	return ok

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Buckets is how many buckets a Histogram has: one below each bound, and one beyond the last.
@@ -88,24 +87,4 @@ func (h *Histogram) UnmarshalText(text []byte) error {
 	}
 	*h = read
 	return nil
-}
-
-// Quantile is the time within which the share q of the requests was answered, interpolated within its bucket; false without requests, and when it lies beyond the last
-// bound.
-func (h *Histogram) Quantile(q float64) (time.Duration, bool) {
-	bounds := Bounds()
-	rank := q * float64(h.Total())
-	if !(rank > 0) {
-		return 0, false
-	}
-	below, from := 0.0, 0.0
-	for i, bound := range bounds {
-		n := float64(h[i])
-		if below+n >= rank {
-			ms := from + (float64(bound)-from)*(rank-below)/n
-			return time.Duration(ms * float64(time.Millisecond)), true
-		}
-		below, from = below+n, float64(bound)
-	}
-	return 0, false
 }

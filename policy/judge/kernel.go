@@ -61,11 +61,16 @@ func perCluster(l, m float64) float64 { return math.Log(m) + l - math.Log1p((m-1
 func (b boundary) gains(a arms) [effects]float64 {
 	var gains [effects]float64
 	for i, ratio := range ratios() {
-		if b.share == 0 && b.rate > 0 {
-			// Without control the boundary is a rate, and no rate is above 1.
-			ratio = max(1, min(ratio, 1/b.rate))
-		}
-		gains[i] = b.against(ratio).gain(a)
+		gains[i] = b.gain(ratio, a)
 	}
 	return gains
+}
+
+// gain is the gain of a turn for one effect.
+func (b boundary) gain(ratio float64, a arms) float64 {
+	if b.share == 0 && b.rate > 0 {
+		// Without control the boundary is a rate, and no rate is above 1.
+		ratio = max(1, min(ratio, 1/b.rate))
+	}
+	return b.against(ratio).gain(a)
 }

@@ -49,8 +49,7 @@ func (p pace) hazard() float64 { return p.length.Seconds() / startEvery.Seconds(
 
 // caps are the most that one bet may gain in this turn, if it is on the start and if it is on a later one.
 func (p pace) caps() (start, later float64) {
-	way := p.limit + math.Log(effects)
-	return capShare * (way - math.Log(fromStart)), capShare * (way - math.Log((1-fromStart)*p.hazard()))
+	return caps(p.limit, p.hazard(), effects)
 }
 
 // turn settles one turn's bets.
@@ -76,11 +75,7 @@ func (p *process) turn(gains [effects]float64, at pace) {
 
 // startLater moves the prior of starting in this turn into the bets on later starts.
 func (p *process) startLater(hazard float64) {
-	begins := p.rest + math.Log(hazard)
-	for i := effects; i < bets; i++ {
-		p.wealth[i] = logAdd(p.wealth[i], begins)
-	}
-	p.rest += math.Log1p(-hazard)
+	p.rest = startLater(p.wealth[effects:], p.rest, hazard)
 }
 
 // lately sums what each bet gained in the turns that share a span of 4 s at most with a turn of the given length.
@@ -100,32 +95,6 @@ func (p *process) lately(length, span time.Duration) [bets]float64 {
 
 // mix computes the mixture's wealth.
 func (p *process) mix() {
-	start := math.Log(fromStart / effects)
-	later := math.Log((1 - fromStart) / effects)
-	top := math.Log(1-fromStart) + p.rest
-	rest := top
-	for i, wealth := range p.wealth {
-		top = max(top, wealth+pick(i < effects, start, later))
-	}
-	sum := math.Exp(rest - top)
-	for i, wealth := range p.wealth {
-		sum += math.Exp(wealth + pick(i < effects, start, later) - top)
-	}
-	p.now = top + math.Log(sum)
+	p.now = mixed(p.wealth[:], p.rest)
 	p.peak = max(p.peak, p.now)
-}
-
-func pick(first bool, a, b float64) float64 {
-	if first {
-		return a
-	}
-	return b
-}
-
-// logAdd is ln(e^a + e^b).
-func logAdd(a, b float64) float64 {
-	if a < b {
-		a, b = b, a
-	}
-	return a + math.Log1p(math.Exp(b-a))
 }

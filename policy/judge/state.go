@@ -9,12 +9,13 @@ import (
 	"hash/crc32"
 )
 
-// The stored form is: what it is ('e' or 'g'), version, body, CRC-32 of all before. Whole numbers are varints, so that it stays small in etcd.
+// The stored form is: what it is ('e', 'g' or 'l'), version, body, CRC-32 of all before. Whole numbers are varints, so that it stays small in etcd.
 const (
-	stateVersion  = 2
-	stateOfErrors = 'e'
-	stateOfGuard  = 'g'
-	stateEnvelope = 2 + crc32.Size
+	stateVersion   = 2
+	stateOfErrors  = 'e'
+	stateOfGuard   = 'g'
+	stateOfLatency = 'l'
+	stateEnvelope  = 2 + crc32.Size
 )
 
 var (
