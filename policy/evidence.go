@@ -17,10 +17,10 @@ type Evidence struct {
 	Release string        `json:"release"`
 	Errors  *judge.Errors `json:"errors"`
 	Guard   *judge.Guard  `json:"guard"`
+	Seen    *judge.Seen   `json:"seen"`
 	Latest  Judgement     `json:"latest"`
 	Rates   Rates         `json:"rates"`
 
-	seen   judge.Seen
 	unrest time.Duration // what is left of the time in which share seen says nothing, after an incident of live
 	weight Weight
 	recent meter
@@ -36,7 +36,12 @@ type Rates struct {
 
 // NewEvidence starts from nothing. The analysis must have its defaults.
 func NewEvidence(release string, a Analysis) *Evidence {
-	return &Evidence{Release: release, Errors: judge.NewErrors(settingsOf(a)), Guard: &judge.Guard{}}
+	return &Evidence{Release: release, Errors: judge.NewErrors(settingsOf(a)), Guard: &judge.Guard{}, Seen: judge.NewSeen(seenSettings(a))}
+}
+
+// seenSettings gives share seen a tenth of the release's risk.
+func seenSettings(a Analysis) judge.SeenSettings {
+	return judge.SeenSettings{Alpha: float64(*a.FalseRollback) / 10}
 }
 
 func settingsOf(a Analysis) judge.Settings {
@@ -63,6 +68,7 @@ func LoadEvidence(data []byte, release string, a Analysis) (*Evidence, error) {
 func (e *Evidence) Take(reading Reading, s *Served) Judgement {
 	r := s.Release
 	e.Errors.Judge(settingsOf(s.Service.Analysis))
+	e.Seen.Judge(seenSettings(s.Service.Analysis))
 	e.recent.add(reading)
 	e.Rates = e.recent.rates()
 	if r.Weight == 0 {
@@ -88,16 +94,32 @@ func (e *Evidence) Take(reading Reading, s *Served) Judgement {
 		e.Latest.convict(fmt.Sprintf("errors: %s %s (%d of %d) in %s, %s healthy (guard rail)",
 			r.Candidate.Backend, percent(trip.Bad, trip.Finished), trip.Bad, trip.Finished, brief(trip.Window), s.Live.Backend))
 	case cut:
-		e.Latest.convict(fmt.Sprintf("share seen: proxies send %s far less than its %s; they cannot reach it", r.Candidate.Backend, r.Weight))
+		e.Latest.convict(shareText(r, e.Seen.Evidence()))
 	}
 	return e.Latest
 }
 
 // cutOff asks whether the candidate gets far less traffic than its weight says: its proxies ejected it, or cannot reach it.
 func (e *Evidence) cutOff(reading Reading, turn judge.Turn) bool {
-	live, candidate := reading.SteadyLive.Issued, reading.SteadyCandidate.Issued
-	steady := !turn.NewStep && e.unrest == 0
-	return e.seen.Turn(turn.Length, turn.Share, steady, judge.Issued{Live: live, Candidate: candidate})
+	t := judge.SeenTurn{
+		Length: turn.Length, Share: turn.Share, Steady: !turn.NewStep && e.unrest == 0,
+		Fleet: judge.Issued{Live: reading.SteadyLive.Issued, Candidate: reading.SteadyCandidate.Issued},
+	}
+	for _, p := range reading.Proxies {
+		t.Proxies = append(t.Proxies, judge.ProxyIssued{Proxy: p.Proxy, Issued: judge.Issued{Live: p.Live, Candidate: p.Candidate}, Steady: p.Steady})
+	}
+	e.Seen.Turn(t)
+	return e.Seen.Evidence().Convicted
+}
+
+// shareText says who sends the candidate too little.
+func shareText(r *Release, found judge.SeenEvidence) string {
+	who, they := "proxies send", "they"
+	if found.Proxy != "" {
+		who, they = found.Proxy+" sends", "it"
+	}
+	return fmt.Sprintf("share seen: %s %s far less than its %s (%.0f tries where about %.0f were due); %s cannot reach it",
+		who, r.Candidate.Backend, r.Weight, found.Got, found.Expected, they)
 }
 
 // shaken is how long after an incident of live share seen says nothing. In an incident Envoys eject the endpoints of both sides, for half a minute each time, and

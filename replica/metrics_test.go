@@ -30,14 +30,14 @@ func names(t *testing.T, file, pattern string) []string {
 
 func TestARollbacksCauseHoldsNoNumbersAndNames(t *testing.T) {
 	for reason, want := range map[string]string{
-		"errors: green 48 % (61 of 127) against blue 0.2 %; evidence 41,000 : 1, limit 100 : 1": "errors",
-		"errors: green 100 % (12 of 12) in 0.5 s, blue healthy (guard rail)":                    "guard rail",
-		"errors: green 9 % (9 of 100), above its limit of 5 %; evidence 300 : 1":                "limit",
-		"share seen: proxies send green far less than its 25 %; they cannot reach it":           "share seen",
-		"too little evidence for 30m: errors: green no requests":                                "patience",
-		"the wish was changed to canary v4:3":                                                   "wish",
-		"its permit was deleted":                                                                "operator",
-		"ticket 12: too slow":                                                                   "operator",
+		"errors: green 48 % (61 of 127) against blue 0.2 %; evidence 41,000 : 1, limit 100 : 1":                       "errors",
+		"errors: green 100 % (12 of 12) in 0.5 s, blue healthy (guard rail)":                                          "guard rail",
+		"errors: green 9 % (9 of 100), above its limit of 5 %; evidence 300 : 1":                                      "limit",
+		"share seen: edge-2 sends green far less than its 25 % (0 tries where about 21 were due); it cannot reach it": "share seen",
+		"too little evidence for 30m: errors: green no requests":                                                      "patience",
+		"the wish was changed to canary v4:3":                                                                         "wish",
+		"its permit was deleted":                                                                                      "operator",
+		"ticket 12: too slow":                                                                                         "operator",
 	} {
 		if got := cause(reason); got != want {
 			t.Errorf("%q is %q, not %q", reason, got, want)

@@ -8,7 +8,7 @@ import (
 
 // turns returns a judge, a guard and a share in mid-release with errors on both sides, and one more turn of theirs.
 func turns(s judge.Settings) func() {
-	e, g, seen := observed(s), &judge.Guard{}, &judge.Seen{}
+	e, g, seen := observed(s), &judge.Guard{}, judge.NewSeen(judge.SeenSettings{})
 	for i := range 400 {
 		e.Turn(at(uint64(i%3), uint64(i%2)))
 	}
@@ -19,7 +19,7 @@ func turns(s judge.Settings) func() {
 		e.Turn(turn)
 		found := e.Evidence()
 		g.Turn(turn, found.Phi, found.Level)
-		seen.Turn(turn.Length, turn.Share, true, judge.Issued{Live: 50, Candidate: 50})
+		seen.Turn(judge.SeenTurn{Length: turn.Length, Share: turn.Share, Steady: true, Fleet: judge.Issued{Live: 50, Candidate: 50}})
 	}
 }
 

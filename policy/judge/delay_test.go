@@ -68,3 +68,8 @@ func moments(x []float64) (mean, sem float64) {
 	}
 	return mean, math.Sqrt(sem / float64(len(x)-1) / float64(len(x)))
 }
+
+func median(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
+}
