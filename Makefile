@@ -10,11 +10,12 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 # They fetch when nothing is there, so they are asked for only by the recipes that need them. A failure ends the recipe: see `set -e`.
 with_envoy := set -e; ENVOY="$$($(PYTHON) tools/envoy.py)"; export ENVOY;
+with_prometheus := PROMETHEUS="$$($(PYTHON) tools/prometheus.py)"; export PROMETHEUS;
 with_cc    := CC="$$($(PYTHON) tools/cc.py)"; CGO_ENABLED=1; export CC CGO_ENABLED;
 # One package at a time: the whole systems of two would starve each other on a small machine.
 go_test    := $(GO) test -p 1 -race -shuffle=on -timeout 9m
 
-.PHONY: build envoy demo bench test test-etcdctl check lint budget clean
+.PHONY: build envoy prometheus demo bench test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -23,6 +24,10 @@ build:
 envoy:
 	@$(PYTHON) tools/envoy.py
 
+# Prints where the Prometheus is.
+prometheus:
+	@$(PYTHON) tools/prometheus.py
+
 demo: build
 	@$(with_envoy) exec $(BUILD)/rampart demo $(ARGS)
 
@@ -30,7 +35,7 @@ bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
 
 test:
-	@$(with_envoy) $(with_cc) $(go_test) $(PKG)
+	@$(with_envoy) $(with_prometheus) $(with_cc) $(go_test) $(PKG)
 
 # Needs an etcdctl of somebody else's, $ETCDCTL or on the PATH: that its users are equals of ours is only shown by the real one.
 test-etcdctl:

@@ -14,15 +14,14 @@ const (
 	queryFields  = "{{.Service}}, {{.Backend}} or {{.Revision}}"
 )
 
-// Ask returns the PromQL that asks for one arm of a service. A revision is written as it must stand in PromQL's texts in double quotes. Ask fails only for a template
-// that no accepted document has.
+// Ask returns the PromQL that asks for one arm of a service. No value can leave the quotes that it stands between. Ask fails only for a template that no accepted document
+// has.
 func (q Query) Ask(service string, arm Ref) (string, error) {
 	nodes, err := q.nodes()
 	if err != nil {
 		return "", fmt.Errorf("query %s: %w", q.Name, err)
 	}
-	inQuotes := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-	values := map[string]string{"Service": service, "Backend": arm.Backend, "Revision": inQuotes.Replace(arm.Revision)}
+	values := map[string]string{"Service": inQuotes(service), "Backend": inQuotes(arm.Backend), "Revision": inQuotes(arm.Revision)}
 	var out strings.Builder
 	for _, node := range nodes {
 		if text, ok := node.(*parse.TextNode); ok {
@@ -32,6 +31,12 @@ func (q Query) Ask(service string, arm Ref) (string, error) {
 		out.WriteString(values[fieldOf(node)])
 	}
 	return out.String(), nil
+}
+
+// inQuotes writes a value so that it stands for itself between PromQL's double or single quotes, and at least stays inside between back quotes. An escaped quote of the
+// other kind is an error in PromQL, so quotes are written as bytes.
+func inQuotes(value string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\x22`, `'`, `\x27`, "`", `\x60`, "\n", `\n`, "\r", `\r`).Replace(value)
 }
 
 // names reports whether the template names a field. One that cannot be read names none.

@@ -13,7 +13,7 @@ import (
 func TestAQueryAsksForOneArm(t *testing.T) {
 	tests := map[string]string{
 		`avg(x{b="{{.Backend}}"})`:                                    `avg(x{b="green"})`,
-		`x{s="{{.Service}}", v="{{ .Revision }}"} {{- /* why */ -}} `: `x{s="shop", v="v\"4\\2"}`,
+		`x{s="{{.Service}}", v="{{ .Revision }}"} {{- /* why */ -}} `: `x{s="shop", v="v\x224\\2"}`,
 		"sum(\n  x{b=~'{{.Backend}}|{{.Backend}}'}\n)":                "sum(\n  x{b=~'green|green'}\n)",
 	}
 	for text, want := range tests {

@@ -121,7 +121,7 @@ func orcaProblem(orca string) string {
 func (c *check) query(path string, q Query, backends map[string]Backend) {
 	c.wants(path+".name", nameProblem(q.Name, "gpu"))
 	c.gauge(path, q.Better, q.Margin)
-	c.wants(path+".server", serverProblem(q.Server))
+	c.wants(path+".server", ServerProblem(q.Server))
 	if q.Every != 0 && (q.Every < oftenest || q.Every > rarest) {
 		c.bad(path+".every", "%s; expected %s to %s", q.Every, oftenest, rarest)
 	}
@@ -156,8 +156,9 @@ func (q Query) sameProblem(backends map[string]Backend) string {
 	return ""
 }
 
-// serverProblem is the rule for the address of a Prometheus: what comes after the path is ours to write.
-func serverProblem(server string) string {
+// ServerProblem is the rule for the address of a Prometheus: what is wrong with it and what was expected; "" is nothing, and so is no address. What comes after the path
+// is ours to write.
+func ServerProblem(server string) string {
 	const expected = "expected a URL such as http://prometheus:9090"
 	if server == "" {
 		return ""

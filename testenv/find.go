@@ -15,7 +15,10 @@ import (
 // oldestEnvoy is the oldest release that keeps rampart's promises (1.<this>).
 const oldestEnvoy = 38
 
-var errNoEnvoy = errors.New("find an Envoy: neither $ENVOY nor an envoy of at least 1.38 on the PATH nor one in .build; `make envoy` fetches it")
+var (
+	errNoEnvoy      = errors.New("find an Envoy: neither $ENVOY nor an envoy of at least 1.38 on the PATH nor one in .build; `make envoy` fetches it")
+	errNoPrometheus = errors.New("find a Prometheus: neither $PROMETHEUS nor a prometheus on the PATH nor one in .build; `make prometheus` fetches it")
+)
 
 // FindEnvoy is the path of the Envoy to use: $ENVOY, an envoy of at least 1.38 on the PATH, or the one that `make envoy` fetched, looked for in .build of
 // the working folder, of the folder of our own binary, and of the folders above them.
@@ -30,6 +33,32 @@ func FindEnvoy() (string, error) {
 	if path, err := exec.LookPath("envoy"); err == nil && recent(path) {
 		return filepath.Abs(path)
 	}
+	if path := fetched(filepath.Join("envoy", "*", "envoy")); path != "" {
+		return path, nil
+	}
+	return "", errNoEnvoy
+}
+
+// FindPrometheus is the path of the Prometheus to use: $PROMETHEUS, one on the PATH, or the one that `make prometheus` fetched, looked for as FindEnvoy does.
+func FindPrometheus() (string, error) {
+	if path := os.Getenv("PROMETHEUS"); path != "" {
+		found, err := exec.LookPath(path)
+		if err != nil {
+			return "", fmt.Errorf("find the Prometheus that $PROMETHEUS names: %w", err)
+		}
+		return filepath.Abs(found)
+	}
+	if path, err := exec.LookPath("prometheus"); err == nil {
+		return filepath.Abs(path)
+	}
+	if path := fetched(filepath.Join("prometheus", "*", "prometheus")); path != "" {
+		return path, nil
+	}
+	return "", errNoPrometheus
+}
+
+// fetched looks for a program in .build of the working folder, of the folder of our own binary, and of the folders above them; "" is none.
+func fetched(pattern string) string {
 	var starts []string
 	if folder, err := os.Getwd(); err == nil {
 		starts = append(starts, folder)
@@ -38,18 +67,18 @@ func FindEnvoy() (string, error) {
 		starts = append(starts, filepath.Dir(path))
 	}
 	for _, start := range starts {
-		if path := fetchedAbove(start); path != "" {
-			return path, nil
+		if path := fetchedAbove(start, pattern); path != "" {
+			return path
 		}
 	}
-	return "", errNoEnvoy
+	return ""
 }
 
-// fetchedAbove looks for a fetched Envoy in .build of a folder and of all above it.
-func fetchedAbove(folder string) string {
+// fetchedAbove looks for a program in .build of a folder and of all above it.
+func fetchedAbove(folder, pattern string) string {
 	for {
-		// A pattern that is well formed cannot fail, and only one version is pinned at a time.
-		found, _ := filepath.Glob(filepath.Join(folder, ".build", "envoy", "*", "envoy"))
+		// A pattern that is well formed cannot fail, and only one version is there at a time.
+		found, _ := filepath.Glob(filepath.Join(folder, ".build", pattern))
 		if len(found) > 0 {
 			return found[len(found)-1]
 		}

@@ -40,6 +40,8 @@ func TestEachRuleCanBeBrokenAndKept(t *testing.T) {
 		{"edge", "xds/a.go", `import _ "github.com/rampart-proxy/rampart/policy"`, `import _ "google.golang.org/grpc"`, "package xds may not import policy"},
 		{"edge below", "policy/judge/a.go", `import _ "github.com/rampart-proxy/rampart/policy"`, "", "package policy/judge may not import policy"},
 		{"edge of the judge", "store/a.go", `import _ "github.com/rampart-proxy/rampart/policy/judge"`, `import _ "github.com/rampart-proxy/rampart/policy"`, "package store may not import policy/judge"},
+		{"edge of the queries", "queries/a.go", `import _ "github.com/rampart-proxy/rampart/store"`, `import _ "github.com/rampart-proxy/rampart/policy"`, "package queries may not import store"},
+		{"edge to the queries", "envoy/a.go", `import _ "github.com/rampart-proxy/rampart/queries"`, "", "package envoy may not import queries"},
 		{"edge to cmd", "testenv/a.go", `import _ "github.com/rampart-proxy/rampart/cmd/rampart"`, `import _ "github.com/rampart-proxy/rampart/store"`, "package testenv may not import cmd/rampart"},
 		{"stranger", "cache/a.go", `import _ "github.com/rampart-proxy/rampart/policy"`, `import _ "fmt"`, "not in the table"},
 	}

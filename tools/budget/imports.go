@@ -23,8 +23,9 @@ func edges() []edge {
 		{from: "store", to: []string{"policy"}},
 		{from: "xds"},
 		{from: "envoy", to: []string{"policy", "xds"}},
+		{from: "queries", to: []string{"policy"}},
 		{from: "web", to: []string{"policy", "store"}},
-		{from: "replica", to: []string{"policy", "policy/judge", "store", "xds", "envoy"}},
+		{from: "replica", to: []string{"policy", "policy/judge", "store", "xds", "envoy", "queries"}},
 		{from: "testenv", to: []string{anything}},
 		{from: "cmd", to: []string{anything}},
 	}
