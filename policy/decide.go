@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -55,6 +56,25 @@ type decider struct {
 func (d *decider) event(name, format string, args ...any) {
 	d.out.Events = append(d.out.Events, Event{Name: name, Text: fmt.Sprintf(format, args...)})
 	d.out.Save = true
+}
+
+// number gives the last event what the judge counted, and numbers of its own.
+func (d *decider) number(own map[string]float64) {
+	if len(d.Judgement.Numbers)+len(own) == 0 {
+		return
+	}
+	numbers := make(map[string]float64, len(d.Judgement.Numbers)+len(own))
+	maps.Copy(numbers, d.Judgement.Numbers)
+	maps.Copy(numbers, own)
+	d.out.Events[len(d.out.Events)-1].Numbers = numbers
+}
+
+// users says how users fared over the release, as the end of a sentence.
+func (d *decider) users() string {
+	if d.Judgement.Users == "" {
+		return ""
+	}
+	return "; " + d.Judgement.Users
 }
 
 // firstDocument makes the wish of a service that never served anything live at once: there is nothing to compare it with. A refused first document leaves

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rampart-proxy/rampart/policy/judge"
 )
 
 // soakingAt is a service with a release at a weight, past its warm-up.
@@ -21,9 +23,14 @@ func soakingAt(weight Weight) *Served {
 
 // quarterSecond is a turn's reading at 400 requests per second: live's errors, and how many requests the candidate is issued of the 25 it should get.
 func quarterSecond(liveErrors, candidateErrors, issued uint64) Reading {
-	live := Counts{OK: 75 - liveErrors, Errors: liveErrors, Issued: 100 - issued}
-	candidate := Counts{OK: issued - candidateErrors, Errors: candidateErrors, Issued: issued}
-	return Reading{Interval: 250 * time.Millisecond, Live: live, Candidate: candidate, SteadyLive: live, SteadyCandidate: candidate}
+	return answered(Counts{OK: 100 - issued - liveErrors, Errors: liveErrors, Issued: 100 - issued}, Counts{OK: issued - candidateErrors, Errors: candidateErrors, Issued: issued})
+}
+
+// answered is a turn of 250 ms in which everything is answered in 20 ms, by proxies that all are as they should be.
+func answered(live, candidate Counts) Reading {
+	const in20ms = 17
+	times := &Times{Live: judge.Histogram{in20ms: live.Finished()}, Candidate: judge.Histogram{in20ms: candidate.Finished()}}
+	return Reading{Interval: 250 * time.Millisecond, Live: live, Candidate: candidate, SteadyLive: live, SteadyCandidate: candidate, Times: times}
 }
 
 // repeat takes the same reading for a while and reports whether it came to a conviction.
@@ -84,9 +91,7 @@ func TestShareSeenBlamesNobodyForEjectionsOfASharedOutage(t *testing.T) {
 func TestShareSeenBlamesNobodyForEjectionsAtLowTraffic(t *testing.T) {
 	s := soakingAt(2500)
 	slow := func(liveErrors, candidateErrors, issued uint64) Reading {
-		live := Counts{OK: 3 - liveErrors, Errors: liveErrors, Issued: 4 - issued}
-		candidate := Counts{OK: issued - candidateErrors, Errors: candidateErrors, Issued: issued}
-		return Reading{Interval: 250 * time.Millisecond, Live: live, Candidate: candidate, SteadyLive: live, SteadyCandidate: candidate}
+		return answered(Counts{OK: 4 - issued - liveErrors, Errors: liveErrors, Issued: 4 - issued}, Counts{OK: issued - candidateErrors, Errors: candidateErrors, Issued: issued})
 	}
 	begun := func() *Evidence {
 		e := NewEvidence(s.Release.ID, s.Service.Analysis)
@@ -151,6 +156,7 @@ func TestALimitSetInMidReleaseConvicts(t *testing.T) {
 		t.Fatalf("convicted without a limit: %s", e.Latest.Reason)
 	}
 	s.Service.Analysis.Limits = limits
+	s.Accepted++
 	if !repeat(e, s, r, time.Minute) {
 		t.Fatalf("a limit of 5 %% lets 12 %% pass: %s", e.Latest.Reason)
 	}
@@ -173,6 +179,7 @@ func TestALimitTakenAwayInMidReleaseConvictsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Service.Analysis.Limits = Limits{}
+	s.Accepted++
 	again, err := LoadEvidence(stored, s.Release.ID, s.Service.Analysis)
 	if err != nil {
 		t.Fatal(err)
@@ -193,6 +200,7 @@ func TestAChangedAnalysisBeginsTheEvidenceAnew(t *testing.T) {
 	}
 	wider := Share(0.2)
 	s.Service.Analysis.Limits.Errors = &wider
+	s.Accepted++
 	if repeat(e, s, r, time.Minute) {
 		t.Errorf("a limit of 20 %% convicts 12 %%: %s", e.Latest.Reason)
 	}

@@ -70,7 +70,8 @@ func (d *decider) turnBack(r *Release) {
 	r.Weight = 0
 	r.Waits = "the proxies to accept weight 0"
 	d.next.Last = &Outcome{Release: r.ID, From: d.next.Live.Ref, To: r.Candidate.Ref, Result: RolledBack, Reason: r.Cause, Weight: at, At: d.Now}
-	d.event("rolling back", "%s at %s: %s", r.Candidate.Ref, at, r.Cause)
+	d.event("rolling back", "%s at %s: %s%s", r.Candidate.Ref, at, r.Cause, d.users())
+	d.number(nil)
 }
 
 // rollingBack ends the release once every proxy is on live, or when the dead-man's switch has seen to it, if there is one everywhere.
@@ -94,7 +95,7 @@ func (d *decider) rollingBack(r *Release) {
 	if !d.Fleet.LastAck.IsZero() {
 		numbers["lastAckUnixMs"] = float64(d.Fleet.LastAck.UnixMicro()) / 1000
 	}
-	d.out.Events[len(d.out.Events)-1].Numbers = numbers
+	d.number(numbers)
 }
 
 // restart begins the climb again after the proxies may have fallen back to live by themselves.
@@ -196,7 +197,7 @@ func (d *decider) shifting(r *Release) {
 	took := r.InPhase
 	r.rest(d.next.Service.Plan)
 	d.event("confirmed", "%s confirmed by %d of %d", r.Weight, d.Fleet.Confirmed, d.Fleet.Connected)
-	d.out.Events[len(d.out.Events)-1].Numbers = map[string]float64{"seconds": took.Seconds(), "weight": float64(r.Weight)}
+	d.number(map[string]float64{"seconds": took.Seconds(), "weight": float64(r.Weight)})
 	d.soaking(r)
 }
 
@@ -277,6 +278,7 @@ func (d *decider) move(r *Release, to Weight) {
 	r.Weight = to
 	r.Waits = fmt.Sprintf("%d proxies to accept %s", d.Fleet.Connected, to)
 	d.event("moved", "%s → %s", from, to)
+	d.number(nil)
 }
 
 // commit pushes the new base while overlay and permit stay.
@@ -284,7 +286,8 @@ func (d *decider) commit(r *Release) {
 	r.enter(Committing)
 	r.Weight = MaxRunning
 	r.Waits = "the proxies to accept the new base"
-	d.event("committing", "%s", r.Candidate.Ref)
+	d.event("committing", "%s%s", r.Candidate.Ref, d.users())
+	d.number(nil)
 }
 
 // committing ends the release when the proxies have accepted the new base: one transaction moves live and deletes the permit.
@@ -300,7 +303,7 @@ func (d *decider) committing(r *Release) {
 	d.next.Live = r.Candidate
 	d.next.Release = nil
 	d.event("committed", "%s is live", r.Candidate.Ref)
-	d.out.Events[len(d.out.Events)-1].Numbers = map[string]float64{"seconds": r.Age.Seconds()}
+	d.number(map[string]float64{"seconds": r.Age.Seconds()})
 }
 
 // short reports whether so many proxies are less than the plan's quorum of the connected ones.

@@ -72,6 +72,8 @@ type Judgement struct {
 	Incident bool               `json:"incident,omitempty"` // live itself is in trouble: hold
 	Log      float64            `json:"log"`                // ln of the evidence against the candidate, all metrics together
 	Numbers  map[string]float64 `json:"numbers,omitempty"`
+	Findings []Finding          `json:"findings,omitempty"` // what each metric tells
+	Users    string             `json:"users,omitempty"`    // how users of both arms have fared since the candidate first got traffic
 
 	// What a climb by evidence goes by.
 	Excess       float64 `json:"excess"`                // how much more often than the margin allows the candidate may still fail, as a share, 95 % sure; 1: nothing is known

@@ -58,6 +58,9 @@ func (p picture) view(s screen) []string {
 		lines = append(lines, p.arms(s, r)...)
 		if p.evidence != nil {
 			lines = append(lines, s.paint(judgeColour(p.evidence.Latest), s.fit(clean("  judge      "+p.judge()))))
+			for _, text := range p.findings() {
+				lines = append(lines, s.fit(clean("             "+text)))
+			}
 		}
 		for _, words := range p.fleet.Waiting {
 			lines = append(lines, s.paint(waits, s.fit(clean("  waits for  "+proxyText(words)))))

@@ -168,8 +168,26 @@ func (p picture) runningDetails(r *policy.Release) []string {
 	}
 	if p.evidence != nil {
 		lines = append(lines, "  Judge: "+p.judge())
+		for _, text := range p.findings() {
+			lines = append(lines, "    "+text)
+		}
 	}
 	return lines
+}
+
+// findings are what the judge's reason leaves out: the other metrics, and how users fare.
+func (p picture) findings() []string {
+	j := p.evidence.Latest
+	var texts []string
+	for _, f := range j.Findings {
+		if !strings.HasPrefix(j.Reason, f.Text) {
+			texts = append(texts, f.Text)
+		}
+	}
+	if j.Users != "" {
+		texts = append(texts, j.Users)
+	}
+	return texts
 }
 
 // proxyText is one proxy that has not confirmed, and its own words.

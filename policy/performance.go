@@ -1,0 +1,88 @@
+package policy
+
+import "github.com/rampart-proxy/rampart/policy/judge"
+
+// Performance is how both arms fared over some time, and so how users fared: what reaches them is P = (1−w)·P_live + w·P_candidate at the share w that the candidate
+// really had.
+type Performance struct {
+	Live      ArmPerformance `json:"live"`
+	Candidate ArmPerformance `json:"candidate"`
+}
+
+// ArmPerformance is how the requests of one arm fared.
+type ArmPerformance struct {
+	Requests uint64          `json:"requests"` // finished tries
+	Errors   uint64          `json:"errors"`
+	Times    judge.Histogram `json:"times,omitzero"`    // of whole requests; what never finished counts as slower than everything
+	Quality  []judge.Sample  `json:"quality,omitempty"` // as Analysis.Quality lists it
+}
+
+// add adds one turn, with the tries that hang.
+func (p *Performance) add(t *turn) {
+	p.Live.add(t.reading.Live)
+	p.Candidate.add(t.reading.Candidate)
+	if t.timed {
+		p.Live.Times.Add(&t.times.Live)
+		p.Candidate.Times.Add(&t.times.Candidate)
+	}
+	for i, q := range t.reading.Quality {
+		p.Live.sample(i, q.Live)
+		p.Candidate.sample(i, q.Candidate)
+	}
+}
+
+func (a *ArmPerformance) add(c Counts) {
+	a.Requests += c.Finished()
+	a.Errors += c.Errors
+}
+
+// sample adds what a turn's requests reported; what is no number was left out before.
+func (a *ArmPerformance) sample(i int, s judge.Sample) {
+	for len(a.Quality) <= i {
+		a.Quality = append(a.Quality, judge.Sample{})
+	}
+	a.Quality[i].Sum += s.Sum
+	a.Quality[i].Count += s.Count
+}
+
+// reset forgets everything and keeps the memory.
+func (p *Performance) reset() {
+	*p = Performance{Live: ArmPerformance{Quality: p.Live.Quality[:0]}, Candidate: ArmPerformance{Quality: p.Candidate.Quality[:0]}}
+}
+
+// Blend is what users got of both arms together.
+func (p Performance) Blend() ArmPerformance {
+	all := p.Live
+	all.Requests += p.Candidate.Requests
+	all.Errors += p.Candidate.Errors
+	all.Times.Add(&p.Candidate.Times)
+	all.Quality = make([]judge.Sample, max(len(p.Live.Quality), len(p.Candidate.Quality)))
+	for _, arm := range [][]judge.Sample{p.Live.Quality, p.Candidate.Quality} {
+		for i, s := range arm {
+			all.Quality[i].Sum += s.Sum
+			all.Quality[i].Count += s.Count
+		}
+	}
+	return all
+}
+
+// ErrorShare is the share of requests that failed, 0 without requests.
+func (a ArmPerformance) ErrorShare() float64 { return float64(a.Errors) / float64(max(1, a.Requests)) }
+
+// numbers adds what the history tells of a time, under names that begin with prefix: "whole.", "step.".
+func (p Performance) numbers(to map[string]float64, prefix string, quality []Quality) {
+	for name, arm := range map[string]ArmPerformance{"live.": p.Live, "candidate.": p.Candidate, "all.": p.Blend()} {
+		name = prefix + name
+		to[name+"requests"], to[name+"errors"] = float64(arm.Requests), arm.ErrorShare()
+		for word, q := range map[string]float64{"p50": 0.5, "p99": 0.99} {
+			if ms := arm.Times.Quantile(q); ms > 0 {
+				to[name+word+"Ms"] = ms
+			}
+		}
+		for i, s := range arm.Quality {
+			if s.Count > 0 && i < len(quality) {
+				to[name+quality[i].ORCA] = s.Mean()
+			}
+		}
+	}
+}
