@@ -15,7 +15,10 @@ with_cc    := CC="$$($(PYTHON) tools/cc.py)"; CGO_ENABLED=1; export CC CGO_ENABL
 # One package at a time: the whole systems of two would starve each other on a small machine.
 go_test    := $(GO) test -p 1 -race -shuffle=on -timeout 9m
 
-.PHONY: build envoy prometheus demo bench test test-etcdctl check lint budget clean
+REPS ?= 300# releases per cell of `make bench-judge`
+SEED ?= 1
+
+.PHONY: build envoy prometheus demo bench bench-judge test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -33,6 +36,10 @@ demo: build
 
 bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
+
+# The judge's tables beside the reference's, in simulated traffic: docs/judge.md. With REPS=3400 each service counts 10,000 healthy releases; that takes hours.
+bench-judge:
+	@$(GO) test -count=1 -v -timeout 24h -run '$(or $(TABLE),Test)' ./policy/simulation -reps $(REPS) -seed $(SEED)
 
 test:
 	@$(with_envoy) $(with_prometheus) $(with_cc) $(go_test) $(PKG)

@@ -2,9 +2,15 @@ package judge_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/rampart-proxy/rampart/policy/judge"
 )
+
+const quarter = 250 * time.Millisecond
+
+// defaults are the margins that judge.md's figures were measured with.
+func defaults() judge.Settings { return judge.Settings{Alpha: 0.01, Ratio: 1.1, Points: 1e-4} }
 
 // turns returns a judge, a guard and a share in mid-release with errors on both sides, and one more turn of theirs.
 func turns(s judge.Settings) func() {

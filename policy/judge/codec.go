@@ -127,8 +127,11 @@ func (r *ring) code(c codec, span time.Duration) {
 
 func (w *window) code(c codec) {
 	w.ring.code(c, span)
+	w.sum = arms{}
 	for i := range w.ring.n {
-		codeArms(c, &w.turns[w.ring.back(i)%uint64(slots)], mostRequests)
+		turn := &w.turns[w.ring.back(i)%uint64(slots)]
+		codeArms(c, turn, mostRequests)
+		w.sum.add(*turn)
 	}
 }
 

@@ -147,7 +147,7 @@ func (e *Errors) watch(t Turn) {
 	if e.limit == 0 {
 		e.begin(e.settings)
 	}
-	for first, end := e.recent.ring.drop(t.Length, span); first < end; first++ {
+	for first, end := e.recent.drop(t.Length); first < end; first++ {
 		e.incident.age(first, e.recent.turns[first%uint64(slots)].live)
 	}
 	e.recent.add(t.Length, t.arms())

@@ -7,6 +7,8 @@ const (
 	hot      = 0.20 // error share of a turn that counts as failing
 	control  = 20   // requests of live without which it says nothing
 	fewTurns = 2    // a single turn never trips
+
+	fewErrors = 6 // in units of φ: with fewer in 10 s no rule trips
 )
 
 // Guard is the hard rail beside the evidence (judge.md 2d with the rules of 2g): it trips at once, in the warm-up too, when most of a healthy live's candidate
@@ -30,6 +32,9 @@ func (g *Guard) Turn(t Turn, phi, level float64) (Trip, bool) {
 		return Trip{}, false
 	}
 	g.recent.add(t.Length, t.arms())
+	if !(float64(g.recent.sum.candidate.Bad) >= fewErrors*phi) {
+		return Trip{}, false
+	}
 	c := court{
 		phi: phi, healthy: 0.05 + level/5, alone: t.alone(), failing: g.failing(t.Length),
 		all: g.recent.last(span), live3: g.recent.last(3 * time.Second).live,
@@ -97,7 +102,7 @@ func (s *stretch) failed(least uint64, errors float64) bool {
 
 // long is the rule for the last 10 s.
 func (c court) long(s stretch) bool {
-	if !s.failed(20, 6*c.phi) || s.candidate.finished() < 100 && s.seconds < 5 {
+	if !s.failed(20, fewErrors*c.phi) || s.candidate.finished() < 100 && s.seconds < 5 {
 		return false
 	}
 	if s.live.finished() < control {

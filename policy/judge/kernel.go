@@ -32,18 +32,36 @@ type boundary struct {
 // a supermartingale (Jensen); above clustered, errors come in clusters of geometric size and mean m, for which E[z^S] = z/(m-(m-1)z), so the gain of one error is
 // chosen such that a cluster's expectation is e^a.
 func (b boundary) against(ratio float64) bet {
+	free := ratio / (1 + b.share*(ratio-1))
+	growth := b.bounded(free)
+	candidate := math.Log(growth)
 	live := -math.Log1p(b.share * (ratio - 1))
-	candidate := live + math.Log(ratio)
 	if b.phi >= clustered {
 		m := (1 + b.phi) / 2
-		return bet{candidate: perCluster(candidate, m), live: perCluster(live, m), request: -b.rate * math.Expm1(candidate) / m}
+		return bet{candidate: perCluster(candidate, m), live: perCluster(live, m), request: b.request(growth)}
 	}
-	if top := bound(b.phi); candidate > top {
-		// One event must not gain without bound: with exponential cluster sizes the mean would be infinite.
-		candidate = top
-		live = math.Log((1 - math.Exp(top)*b.share) / (1 - b.share))
+	if growth < free {
+		live = math.Log((1 - growth*b.share) / (1 - b.share))
 	}
-	return bet{candidate: candidate / b.phi, live: live / b.phi, request: -b.rate * math.Expm1(candidate) / b.phi}
+	return bet{candidate: candidate / b.phi, live: live / b.phi, request: b.request(growth)}
+}
+
+// bounded is what one event of the candidate may multiply the wealth by. Below clustered it has a bound, because with exponential cluster sizes the mean would be
+// infinite.
+func (b boundary) bounded(growth float64) float64 {
+	if b.phi < clustered {
+		return min(growth, math.Exp(bound(b.phi)))
+	}
+	return growth
+}
+
+// request is what each finished request of the candidate pays for that.
+func (b boundary) request(growth float64) float64 {
+	events := b.phi
+	if b.phi >= clustered {
+		events = (1 + b.phi) / 2
+	}
+	return -b.rate * (growth - 1) / events
 }
 
 // bound is the most that one error may gain before it is divided by φ (judge.md 2a, L).
@@ -71,6 +89,9 @@ func (b boundary) gain(ratio float64, a arms) float64 {
 	if b.share == 0 && b.rate > 0 {
 		// Without control the boundary is a rate, and no rate is above 1.
 		ratio = max(1, min(ratio, 1/b.rate))
+	}
+	if a.candidate.Bad+a.live.Bad == 0 {
+		return float64(a.candidate.finished()) * b.request(b.bounded(ratio/(1+b.share*(ratio-1)))) // most turns of a quiet service, and no logarithm
 	}
 	return b.against(ratio).gain(a)
 }

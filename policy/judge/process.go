@@ -2,6 +2,7 @@ package judge
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -39,9 +40,9 @@ func newProcess() process {
 // pace is what bounds the gains of one turn.
 type pace struct {
 	length time.Duration
-	limit  float64 // ln(1/α)
-	relief float64 // how many times more than the burst cap's least is allowed
-	blip   time.Duration
+	limit  float64       // ln(1/α)
+	relief float64       // how many times more than the burst cap's least is allowed
+	blip   time.Duration // the turns that a failure of this length can touch bring no more than one
 }
 
 // hazard is the prior probability that the candidate turned bad in this turn.
@@ -56,7 +57,10 @@ func (p pace) caps() (start, later float64) {
 func (p *process) turn(gains [effects]float64, at pace) {
 	p.startLater(at.hazard())
 	start, later := at.caps()
-	burst, blip := p.lately(at.length, burstSpan), p.lately(at.length, at.blip)
+	var burst, blip [bets]float64
+	if slices.Max(gains[:]) > 0 {
+		burst, blip = p.lately(at.length, burstSpan), p.lately(at.length, at.length+at.blip)
+	}
 	number := p.recent.push(at.length, burstSpan)
 	row := &p.gained[number%uint64(burstSlots)]
 	*row = [bets]float32{}

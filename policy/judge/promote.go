@@ -8,11 +8,15 @@ const (
 	bisections  = 40
 )
 
-// claimed are the claims that are bet against, in multiples of the margin: that the candidate is worse than this (judge.md 2e).
+// claimed are the claims that are bet against: that the candidate is worse than the margin by more than leaves it this part of what it would have (judge.md 2e).
 func claimed() [claims]float64 { return [claims]float64{0.02, 0.2, 0.4, 0.6, 0.75, 0.87, 0.94} }
 
+// wagered are what is bet on each. Healthy candidates of most services are far below an excess that matters, so the first win: a release at 100 requests/s is
+// done 5 s sooner than with equal wagered, and at 1 % errors no later.
+func wagered() [claims]float64 { return [claims]float64{0.27, 0.25, 0.2, 0.13, 0.07, 0.05, 0.03} }
+
 // excess bounds from above how much worse than the margin the candidate is: the kernel read backwards. Its bets win while the candidate shows fewer errors
-// than a candidate with an excess of D would, for every D at once: the wealth against D is Σ exp(won + D·paid) / claims, and a D whose wealth has reached
+// than a candidate with an excess of D would, for every D at once: the wealth against D is Σ stake·exp(won + D·paid), and a D whose wealth has reached
 // 1/excessAlpha is refuted.
 type excess struct {
 	won  [claims]float64 // what the errors of both arms brought, in nats
@@ -39,10 +43,10 @@ func (x *excess) refutes(d float64) bool {
 		top = max(top, won+d*x.paid[i])
 	}
 	sum := 0.0
-	for i, won := range x.won {
-		sum += math.Exp(won + d*x.paid[i] - top)
+	for i, stake := range wagered() {
+		sum += stake * math.Exp(x.won[i]+d*x.paid[i]-top)
 	}
-	return top+math.Log(sum/claims) >= -math.Log(excessAlpha)
+	return top+math.Log(sum) >= -math.Log(excessAlpha)
 }
 
 // bound is the smallest excess that is refuted; 1 if none is.

@@ -54,14 +54,31 @@ func (a *arms) add(b arms) {
 	a.candidate.add(b.candidate)
 }
 
+func (a *arms) take(b arms) {
+	a.live.take(b.live)
+	a.candidate.take(b.candidate)
+}
+
 // window holds the counts of the last ten seconds, turn by turn.
 type window struct {
 	ring  ring
 	turns [slots]arms
+	sum   arms // of the turns held
+}
+
+// drop makes room for a turn of the given length. The turns dropped are those from first to before end.
+func (w *window) drop(length time.Duration) (first, end uint64) {
+	first, end = w.ring.drop(length, span)
+	for number := first; number < end; number++ {
+		w.sum.take(w.turns[number%uint64(slots)])
+	}
+	return first, end
 }
 
 func (w *window) add(length time.Duration, a arms) {
+	w.drop(length)
 	w.turns[w.ring.push(length, span)%uint64(slots)] = a
+	w.sum.add(a)
 }
 
 // back is the turn i turns before the newest.
@@ -72,6 +89,9 @@ func (w *window) back(i int) (arms, time.Duration) {
 
 // last sums the turns that lie wholly in the last d, and the newest in any case.
 func (w *window) last(d time.Duration) arms {
+	if d >= w.ring.total {
+		return w.sum
+	}
 	var sum arms
 	var length time.Duration
 	for i := range w.ring.n {

@@ -18,6 +18,11 @@ func (c *Counts) add(d Counts) {
 	c.Bad += d.Bad
 }
 
+func (c *Counts) take(d Counts) {
+	c.Good -= d.Good
+	c.Bad -= d.Bad
+}
+
 func (c Counts) credible() bool { return c.Good <= mostRequests && c.Bad <= mostRequests }
 
 // Turn is what one interval brought.

@@ -20,6 +20,7 @@ func edges() []edge {
 	return []edge{
 		{from: "policy", to: []string{"policy/judge"}},
 		{from: "policy/judge"},
+		{from: "policy/simulation", to: []string{"policy", "policy/judge"}},
 		{from: "store", to: []string{"policy"}},
 		{from: "xds"},
 		{from: "envoy", to: []string{"policy", "xds"}},
