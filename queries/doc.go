@@ -6,7 +6,7 @@
 //
 // What staleness can be seen. An answer of Prometheus carries the time of the question, not that of the samples behind it. A query that is a plain selector is also asked
 // for its timestamp(), which is the sample's own. Any other expression is asked with lookback_delta, which has the server itself leave older samples out; a server that
-// does not know the parameter (Prometheus before 2.44 and some that only speak its language) looks back as far as it is configured to, 5 minutes by default.
+// does not know the parameter (Prometheus 2.53 does, 2.42 does not) looks back as far as it is configured to, 5 minutes by default.
 // Prometheus marks series as gone when a scrape fails or its target vanishes, which shows as an empty answer within one scrape; what it cannot mark, samples that
 // came with timestamps of their own, or from before it was killed, is what the two ways above are for. A window such as [5m] reaches back as far as it says. A value
 // that something goes on exposing, such as a push gateway, is as new as its last scrape, and nothing here can tell.

@@ -2,6 +2,9 @@ package queries
 
 import (
 	"errors"
+	"io"
+	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -53,4 +56,41 @@ func TestAnAnswerOfNoKindWeKnowIsNoNumber(t *testing.T) {
 	if got := failure(errors.New("\x1b[31mred"), time.Second); got.result != unreachable || strings.Contains(got.words, "\x1b") {
 		t.Errorf("%+v", got)
 	}
+}
+
+// says is a server that always says the same.
+type says struct {
+	status int
+	body   string
+}
+
+func (s says) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: s.status, Body: io.NopCloser(strings.NewReader(s.body)), Request: r}, nil
+}
+
+func FuzzWhateverAServerSaysIsOneFiniteNumberOrAProblem(f *testing.F) {
+	for _, result := range []string{
+		`"vector","result":[{"metric":{},"value":[1,"3"]}]`, `"vector","result":[{"metric":{},"histogram":[1,{}]}]`, `"scalar","result":[1,"NaN"]`, `"matrix","result":[]`, `"vector","result":null`,
+	} {
+		f.Add(200, `{"status":"success","data":{"resultType":`+result+`}}`)
+	}
+	f.Add(400, `{"status":"error","errorType":"bad_data","error":"no"}`)
+	f.Add(503, `{"errorType":"timeout","error":"slow"}`)
+	f.Add(204, "")
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		s, err := newServer("http://prometheus:9090", says{200 + (status%400+400)%400, body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, expression := range []string{"up", "avg(up)"} {
+			got, warnings := s.ask(t.Context(), question{expression: expression, at: time.Unix(1, 0), oldest: time.Minute, within: time.Second})
+			if got.good() == (got.words != "") || math.IsNaN(got.value) || math.IsInf(got.value, 0) || !got.good() && got.value != 0 {
+				t.Errorf("%+v", got)
+			}
+			if len(got.words) > 2*longestWords || strings.ContainsAny(got.words, "\n\x1b") {
+				t.Errorf("%q", got.words)
+			}
+			_ = (&watch{}).warnings(warnings)
+		}
+	})
 }

@@ -213,7 +213,9 @@ func (p *Poller) follow(ctx context.Context, w *watch) {
 		case <-ctx.Done():
 			return
 		}
-		p.ask(ctx, w)
+		if ctx.Err() == nil { // of two that are ready select takes either
+			p.ask(ctx, w)
+		}
 		<-w.server.slots
 		select {
 		case <-tick.C:

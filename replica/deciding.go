@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rampart-proxy/rampart/queries"
 	"github.com/rampart-proxy/rampart/store"
 )
 
@@ -40,6 +41,7 @@ type DecidingConfig struct {
 	ID        string
 	LeaderTTL time.Duration
 	LeaseFile string
+	Queries   *queries.Poller
 	Now       func() time.Time
 	Log       *slog.Logger
 }

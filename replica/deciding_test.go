@@ -2,10 +2,12 @@ package replica
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/queries"
 	"github.com/rampart-proxy/rampart/store"
 	"github.com/rampart-proxy/rampart/testenv"
 	"github.com/rampart-proxy/rampart/xds"
@@ -49,7 +52,8 @@ func halves(t *testing.T) (*Serving, *Deciding) {
 		ID: "a", Store: s, Latch: latch, Xds: server, Folder: folder, Now: time.Now, Log: log,
 		Collector: envoy.NewCollector(envoy.CollectorConfig{Now: time.Now, Touch: server.Touch, Log: log}),
 	}, m)
-	return serving, NewDeciding(DecidingConfig{ID: "a", LeaderTTL: 2 * time.Second, Now: time.Now, Log: log}, serving, m)
+	poller := queries.New(queries.Config{Now: time.Now, Log: log})
+	return serving, NewDeciding(DecidingConfig{ID: "a", LeaderTTL: 2 * time.Second, Queries: poller, Now: time.Now, Log: log}, serving, m)
 }
 
 func TestNobodyLeadsBeforeItKnowsWhatIsServed(t *testing.T) {
@@ -99,6 +103,45 @@ func running(t *testing.T, serving *Serving) {
 		{Kind: store.ServedService, Name: "shop", Value: servedShop(t, release), Mod: 7},
 		{Kind: store.Permit, Name: "shop", Release: "green-7", Mod: 7},
 	}})
+}
+
+func TestOnlyALeaderAsksPrometheusAndOnlyWhileAReleaseRuns(t *testing.T) {
+	serving, d := halves(t)
+	query := policy.Query{Name: "gpu", Prometheus: `avg(gpu{backend="{{.Backend}}"})`, Better: policy.Lower}
+	serve := func(revision int64, release *policy.Release) {
+		var served policy.Served
+		if err := json.Unmarshal(servedShop(t, release), &served); err != nil {
+			t.Fatal(err)
+		}
+		served.Service = served.Service.WithDefaults()
+		served.Service.Analysis.Queries = []policy.Query{query}
+		value, err := json.Marshal(served)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serving.follow(store.Batch{Revision: revision, Changes: []store.Change{{Kind: store.ServedService, Name: "shop", Value: value, Mod: revision}}})
+	}
+	candidate := policy.Arm{Ref: policy.Ref{Backend: "green", Revision: "v2"}}
+	serve(7, &policy.Release{ID: "green-7", Phase: policy.Soaking, Weight: 2500, Candidate: candidate})
+	asked := func() []policy.QueryReading {
+		d.judge(time.Now(), turnEvery, serving.work())
+		return d.config.Queries.Take(time.Now(), "shop")
+	}
+	if got := asked(); got != nil {
+		t.Errorf("a follower has %+v", got)
+	}
+	d.lead = &lead{}
+	if got := asked(); len(got) != 1 || !strings.HasPrefix(got[0].Problem, "no Prometheus is named") {
+		t.Errorf("the leader has %+v", got)
+	}
+	wanted := d.wantedQueries(serving.work())
+	if len(wanted) != 1 || wanted[0].Release != "green-7" || wanted[0].Live.Backend != "blue" || wanted[0].Candidate != candidate.Ref {
+		t.Errorf("wanted is %+v", wanted)
+	}
+	serve(8, nil)
+	if got := asked(); got != nil {
+		t.Errorf("after the release: %+v", got)
+	}
 }
 
 func TestAConvictionWaitsForNothing(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/queries"
 )
 
 // judgeIfDue judges as often as proxies report. A clock that jumped back begins anew.
@@ -31,13 +32,34 @@ func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
 		at, held := since[service][node]
 		return held && now.Sub(at) > elapsed+d.serving.collector.Interval()
 	})
+	d.config.Queries.Want(d.wantedQueries(w))
 	for _, name := range w.running {
 		reading := readings[name]
 		reading.Interval = elapsed
 		reading.Missing = d.missing(name, now)
+		reading.Queries = d.config.Queries.Take(now, name)
 		d.weigh(name, reading)
 	}
 	d.forget(w)
+}
+
+// wantedQueries are what Prometheus is asked about running releases: only the leader asks, because only it judges them.
+func (d *Deciding) wantedQueries(w work) []queries.Wanted {
+	if d.lead == nil {
+		return nil
+	}
+	var wanted []queries.Wanted
+	for _, name := range w.running {
+		v, _ := d.serving.view(name)
+		if !v.served.Serves() || v.served.Release == nil || len(v.served.Service.Analysis.Queries) == 0 {
+			continue
+		}
+		wanted = append(wanted, queries.Wanted{
+			Service: name, Release: v.served.Release.ID, Queries: v.served.Service.Analysis.Queries,
+			Live: v.served.Live.Ref, Candidate: v.served.Release.Candidate.Ref,
+		})
+	}
+	return wanted
 }
 
 // missing counts the proxies that are connected, here or to another replica, and have not reported here lately.

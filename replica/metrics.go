@@ -27,6 +27,7 @@ type metrics struct {
 	pushToAck  prometheus.Histogram
 	rejections *prometheus.CounterVec
 	heartbeats prometheus.Counter
+	queries    *prometheus.CounterVec
 }
 
 // newMetrics registers everything with r. The gauges that are read when asked look at s.
@@ -46,8 +47,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		pushToAck:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rampart_xds_ack_seconds", Help: "From a response to its ACK.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_rejections_total", Help: "xDS responses that proxies rejected, by type."}, []string{"type"}),
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_xds_heartbeats_total", Help: "Dead-man heartbeats sent to proxies."}),
+		queries:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_queries_total", Help: "Prometheus queries asked for both arms, by result."}, []string{"result"}),
 	}
-	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats)
+	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries)
 	return m
 }
 
@@ -137,5 +139,7 @@ func (m *metrics) decided(service string, h *store.Line, served *policy.Served) 
 		m.rollbacks.WithLabelValues(service, cause(served.Release.Cause)).Inc()
 	}
 }
+
+func (m *metrics) queried(result string) { m.queries.WithLabelValues(result).Inc() }
 
 func (m *metrics) lagged(d time.Duration) { m.lag.Observe(d.Seconds()) }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/rampart-proxy/rampart/envoy"
+	"github.com/rampart-proxy/rampart/queries"
 	"github.com/rampart-proxy/rampart/store"
 	"github.com/rampart-proxy/rampart/xds"
 )
@@ -30,8 +31,10 @@ type Config struct {
 	Xds       net.Listener
 	HTTP      net.Listener
 	LeaderTTL time.Duration
-	Now       func() time.Time
-	Log       *slog.Logger
+	// Prometheus is the URL of the server for queries that name none; "" is none.
+	Prometheus string
+	Now        func() time.Time
+	Log        *slog.Logger
 }
 
 // Replica is one rampart process at work.
@@ -39,6 +42,7 @@ type Replica struct {
 	config    Config
 	serving   *Serving
 	deciding  *Deciding
+	queries   *queries.Poller
 	reporting Reporting
 	xds       *xds.Server
 	grpc      *grpc.Server
@@ -65,8 +69,9 @@ func New(c Config) (*Replica, error) {
 		ID: c.ID, Store: c.Store, Latch: latch, Xds: r.xds, Collector: collector, Folder: c.Folder, Now: c.Now, Log: c.Log,
 	}, m)
 	m.watchProxies(registry, r.serving)
+	r.queries = queries.New(queries.Config{Server: c.Prometheus, Now: c.Now, Log: c.Log, Count: m.queried})
 	r.deciding = NewDeciding(DecidingConfig{
-		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Now: c.Now, Log: c.Log,
+		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Queries: r.queries, Now: c.Now, Log: c.Log,
 	}, r.serving, m)
 	r.reporting = Reporting{Serving: r.serving, ID: c.ID, HTTP: c.HTTP.Addr().String(), TTL: c.LeaderTTL}
 	r.grpc = grpc.NewServer(append(xds.GRPCOptions(), grpc.ForceServerCodecV2(envoy.Codec()))...)
@@ -89,7 +94,7 @@ func (r *Replica) xdsEvent(e xds.Event) {
 func (r *Replica) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		r.serving.Run, r.serving.Sweep, r.deciding.Run, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run,
+		r.serving.Run, r.serving.Sweep, r.deciding.Run, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run,
 	} {
 		group.Go(func() error { return ended(ctx, run(ctx)) })
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/replica"
 	"github.com/rampart-proxy/rampart/store"
 )
@@ -25,6 +26,7 @@ type serveFlags struct {
 	xds, http  string
 	etcdListen string
 	leaderTTL  time.Duration
+	prometheus string
 	logFormat  string
 	logLevel   string
 }
@@ -54,6 +56,7 @@ func newServe(a *app) *cobra.Command {
 	flags.StringVar(&f.http, "http", defaultHTTP, "address for /metrics, /healthz, /readyz and /proxies (read-only): host:port on loopback, or unix:/path")
 	flags.StringVar(&f.etcdListen, "etcd-listen", "", "also open the embedded etcd on this loopback host:port, for etcdctl")
 	flags.DurationVar(&f.leaderTTL, "leader-ttl", 5*time.Second, "how long a leader's lease lasts; at least 2s")
+	flags.StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus for queries that name no server, such as http://prometheus:9090")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return command
@@ -72,6 +75,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	if f.leaderTTL < 2*time.Second {
 		return usage("--leader-ttl %s is below 2s, the least etcd can hold a lease", f.leaderTTL)
 	}
+	if problem := policy.ServerProblem(f.prometheus); problem != "" && f.prometheus != "" {
+		return usage("--prometheus %s", problem)
+	}
 	folder := a.dataFolder()
 	unlock, err := store.LockFolder(folder)
 	if err != nil {
@@ -83,13 +89,14 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	defer s.close()
-	s.leaderTTL, s.folder, s.log = f.leaderTTL, folder, log
+	s.leaderTTL, s.prometheus, s.folder, s.log = f.leaderTTL, f.prometheus, folder, log
 	return a.serveWith(ctx, s)
 }
 
 // serving is a replica's process once its folder is locked and its ports are open.
 type serving struct {
 	leaderTTL  time.Duration
+	prometheus string // "" is none
 	folder     string
 	log        *slog.Logger
 	xds, http  net.Listener
@@ -138,7 +145,8 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	r, err := replica.New(replica.Config{
-		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Now: time.Now, Log: s.log,
+		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus,
+		Now: time.Now, Log: s.log,
 	})
 	if err != nil {
 		return err

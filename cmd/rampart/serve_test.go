@@ -27,6 +27,7 @@ func TestServeRefusesACommandLineBeforeItTouchesAnything(t *testing.T) {
 		{"--log-level loud", `serve: --log-level "loud" is not debug, info, warn or error`},
 		{"--leader-ttl 1999ms", "serve: --leader-ttl 1.999s is below 2s, "},
 		{"--leader-ttl soon", `serve: invalid argument "soon" for "--leader-ttl"`},
+		{"--prometheus prometheus:9090", `serve: --prometheus "prometheus:9090"; expected a URL such as http://prometheus:9090`},
 		{"--etcd 127.0.0.1:1 --etcd-listen 127.0.0.1:0", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead of that; expected one of the two"},
 		{"--etcd-listen unix:/tmp/etcd.sock", "serve: --etcd-listen unix:/tmp/etcd.sock: expected a host and a port on loopback: 127.0.0.1:PORT\n"},
 		{"--etcd-listen 0.0.0.0:2379", "serve: --etcd-listen 0.0.0.0:2379" + needsTLS + "127.0.0.1:PORT"},
@@ -63,6 +64,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 		"RAMPART_LEADER_TTL":  {"1s", "serve: --leader-ttl 1s is below 2s"},
 		"RAMPART_LOG_FORMAT":  {"xml", `serve: --log-format "xml" is not text or json`},
 		"RAMPART_LOG_LEVEL":   {"loud", `serve: --log-level "loud" is not`},
+		"RAMPART_PROMETHEUS":  {"here", `serve: --prometheus "here"; expected a URL`},
 		"RAMPART_DATA":        {"/dev/null/data", "serve: lock data folder: mkdir /dev/null: not a directory; expected a folder for this server alone: name one with --data\n"},
 		"RAMPART_ETCD":        {"127.0.0.1:1", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead"},
 		"RAMPART_ETCD_CACERT": {"nowhere.pem", "read flags: certificates are for another etcd"},
@@ -86,7 +88,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 }
 
 func TestNoFlagOfServeIsLeftOutOfTheManual(t *testing.T) {
-	want := "data etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level xds"
+	want := "data etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level prometheus xds"
 	root := newRoot(newApp(streams{}))
 	serve, _, err := root.Find([]string{"serve"})
 	if err != nil {
