@@ -22,7 +22,7 @@ func edges() []edge {
 		{from: "policy/judge"},
 		{from: "store", to: []string{"policy"}},
 		{from: "xds"},
-		{from: "envoy", to: []string{"policy", "xds"}},
+		{from: "envoy", to: []string{"policy", "policy/judge", "xds"}},
 		{from: "web", to: []string{"policy", "store"}},
 		{from: "replica", to: []string{"policy", "policy/judge", "store", "xds", "envoy"}},
 		{from: "testenv", to: []string{anything}},
