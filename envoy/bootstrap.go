@@ -115,17 +115,3 @@ func quote(text string) (string, error) {
 	quoted, err := json.Marshal(text)
 	return string(quoted), err
 }
-
-// timeBuckets are the bounds of the histograms by which latency is judged: 40 whole milliseconds on two significant digits, where Envoy's own bins begin, so that no
-// bin is split (envoy-measured.md §14).
-func timeBuckets() string {
-	bounds := []int{
-		1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 80, 100, 130, 160,
-		200, 250, 320, 400, 500, 630, 800, 1000, 1300, 1600, 2000, 2500, 3200, 4000, 6300, 10000, 16000, 30000, 60000, 120000,
-	}
-	words := make([]string, len(bounds))
-	for i, bound := range bounds {
-		words[i] = strconv.Itoa(bound)
-	}
-	return strings.Join(words, ", ")
-}

@@ -134,14 +134,22 @@ func healthHost(s policy.Service) string {
 	return strings.TrimPrefix(s.Hosts[0], "*.")
 }
 
-// aggregate renders an arm: pools in order of preference. It owns the statistics by which both sides are compared, so both sides have one; it owns no endpoint
-// and no connection, so that it may come and go under load (envoy-measured.md §18).
-func aggregate(name string, pools ...string) *clusterv3.Cluster {
+// side is what an arm is made of.
+type side struct {
+	name    string
+	pools   []string // in order of preference
+	canary  bool     // what it is compared by is told by the candidate's endpoints alone
+	metrics []string // that requests report of themselves
+}
+
+// aggregate renders an arm. It owns the statistics by which both sides are compared, so both sides have one; it owns no endpoint and no connection, so that it may come
+// and go under load (envoy-measured.md §18).
+func aggregate(s side) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
-		Name:           name,
+		Name:           s.name,
 		ConnectTimeout: durationpb.New(connectTimeout),
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name: "envoy.clusters.aggregate", TypedConfig: pack(&aggregatev3.ClusterConfig{Clusters: pools}),
+			Name: "envoy.clusters.aggregate", TypedConfig: pack(&aggregatev3.ClusterConfig{Clusters: s.pools}),
 		}},
 		// Envoy takes the first policy and gRPC clients the second; any other order or choice is refused by one of them (envoy-measured.md §3).
 		LbPolicy: clusterv3.Cluster_ROUND_ROBIN,
@@ -150,7 +158,9 @@ func aggregate(name string, pools ...string) *clusterv3.Cluster {
 			balancing("envoy.load_balancing_policies.round_robin", &roundrobinv3.RoundRobin{}),
 		}},
 		CircuitBreakers: breakers(), // retries count here, whatever the pools allow
-		Metadata:        &corev3.Metadata{TypedFilterMetadata: map[string]*anypb.Any{"envoy.stats_matcher": pack(armStats())}},
+		Metadata:        &corev3.Metadata{TypedFilterMetadata: map[string]*anypb.Any{"envoy.stats_matcher": pack(kept(s))}},
+		// It belongs here, though load reports tell of the pools (envoy-measured.md §2).
+		LrsReportEndpointMetrics: s.metrics,
 	}
 }
 
@@ -158,10 +168,24 @@ func balancing(name string, config proto.Message) *clusterv3.LoadBalancingPolicy
 	return &clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: name, TypedConfig: pack(config)}}
 }
 
-// armStats are the statistics that an arm keeps although the bootstrap keeps none: what the latency of both sides is judged by, and what tells of requests without
-// a sample of time (envoy-measured.md §14). The beginning is anchored, for an open one would double everything.
-func armStats() *metricsv3.StatsMatcher {
-	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &matcherv3.ListStringMatcher{
-		Patterns: []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ".upstream_rq_"}}},
-	}}}
+// kept are the statistics that an arm keeps although the bootstrap keeps none: what the latency of both sides is judged by, what tells of requests without a sample of
+// time (envoy-measured.md §14), and gRPC statuses. All is sent in each flush, so it is no more than what is read: an open pattern would treble it.
+func kept(s side) *metricsv3.StatsMatcher {
+	names := []string{"upstream_rq_timeout", "upstream_rq_per_try_timeout", "upstream_rq_504"}
+	prefix := ""
+	if s.canary {
+		prefix, names = "canary.", append(names, "canary.upstream_rq_504")
+	}
+	for _, name := range []string{"upstream_rq_time", "upstream_rq_completed", "upstream_rq_5xx"} {
+		names = append(names, prefix+name)
+	}
+	var list matcherv3.ListStringMatcher
+	for _, name := range names {
+		exact := &matcherv3.StringMatcher_Exact{Exact: "cluster." + s.name + "." + name}
+		list.Patterns = append(list.Patterns, &matcherv3.StringMatcher{MatchPattern: exact})
+	}
+	// Envoy refuses an expression of more than some sixty characters, so it names no cluster.
+	status := &matcherv3.RegexMatcher{Regex: `cluster\.[^.]+\.grpc\.[0-9]+`}
+	list.Patterns = append(list.Patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: status}})
+	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &list}}
 }

@@ -6,31 +6,40 @@ import (
 	"math"
 	"time"
 
-	"google.golang.org/grpc/encoding"
-	protocodec "google.golang.org/grpc/encoding/proto"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/policy/judge"
 )
 
 // loadReport is what one LoadStatsRequest says, without the node: Envoy repeats it in every message, 61 kB against some 100 bytes of counts
 // (envoy-measured.md §13).
 type loadReport struct {
-	node     []byte // serialised; read only if wantNode was set
+	node     origin // read only if wantNode was set
 	wantNode bool
 	clusters []clusterReport
-	problem  error // why it must not be counted
+	samples  []sampleReport
+	problem  error // why nothing of it must be counted
+	flawed   error // why some of its samples are left out
+	words    words
 }
 
 // clusterReport is what one report says of one cluster, over its localities.
 type clusterReport struct {
 	cluster  string
 	counts   policy.Counts
+	active   uint64        // tries in progress when the report was made
 	interval time.Duration // true time elapsed, by the proxy's clock
 }
 
-// Field numbers of LoadStatsRequest, ClusterStats, UpstreamLocalityStats and Duration.
+// sampleReport is what one report says of one named metric of a cluster's requests.
+type sampleReport struct {
+	cluster int // in clusters
+	metric  string
+	sample  judge.Sample
+}
+
+// Field numbers of LoadStatsRequest, ClusterStats, UpstreamLocalityStats and EndpointLoadMetricStats.
 const (
 	fieldNode         protowire.Number = 1
 	fieldClusterStats protowire.Number = 2
@@ -39,33 +48,51 @@ const (
 	fieldLocalityStats protowire.Number = 2
 	fieldInterval      protowire.Number = 4
 
-	fieldOK     protowire.Number = 2
-	fieldErrors protowire.Number = 4
-	fieldIssued protowire.Number = 8
+	fieldOK          protowire.Number = 2
+	fieldActive      protowire.Number = 3
+	fieldErrors      protowire.Number = 4
+	fieldMetricStats protowire.Number = 5
+	fieldIssued      protowire.Number = 8
 
-	fieldSeconds protowire.Number = 1
-	fieldNanos   protowire.Number = 2
+	fieldMetricName  protowire.Number = 1
+	fieldMetricCount protowire.Number = 2
+	fieldMetricTotal protowire.Number = 3
 )
 
-// maxCount is beyond what any proxy can count in an interval: a subtraction in it went below zero.
-const maxCount = 1 << 62
-
-// maxInterval is beyond the longest interval that is ever asked for; a longer one is a broken clock's.
-const maxInterval = 30 * 24 * time.Hour
+// maxSum is beyond any sum of a metric's values that makes sense: squares of more could not be added up.
+const maxSum = 1e100
 
 var (
-	errCount    = errors.New("a count of 2^62 or more")
-	errInterval = errors.New("an interval below zero or beyond a month")
-	errTwice    = errors.New("a cluster that is reported twice")
+	errTwice  = errors.New("a cluster that is reported twice")
+	errSample = errors.New("a metric whose sum or count is none")
 )
 
-// decode reads a serialised LoadStatsRequest. It keeps nothing of data. A report in which anything is out of reason is an error as a whole.
+// words are names that came before, so that they need not be allocated again.
+type words map[string]string
+
+// keep returns the name as a string. Proxies have a handful of names; of one that never ends to bring new ones not all are remembered.
+func (w *words) keep(name []byte) string {
+	if kept, known := (*w)[string(name)]; known {
+		return kept
+	}
+	if *w == nil || len(*w) >= 1024 {
+		*w = words{}
+	}
+	kept := string(name)
+	(*w)[kept] = kept
+	return kept
+}
+
+func (r *loadReport) read(data []byte) { r.problem = r.decode(data) }
+
+// decode reads a serialised LoadStatsRequest. It keeps nothing of data. A report in which a count or interval is out of reason is an error as a whole; a sample of a
+// metric that is none is left out, for an application can send what it likes.
 func (r *loadReport) decode(data []byte) error {
-	r.node, r.clusters = r.node[:0], r.clusters[:0]
+	r.node, r.clusters, r.samples, r.flawed = origin{}, r.clusters[:0], r.samples[:0], nil
 	err := fields(data, func(number protowire.Number, value field) error {
 		switch {
 		case number == fieldNode && value.kind == protowire.BytesType && r.wantNode:
-			r.node = append(r.node, value.bytes...) // messages merge by following one another
+			return r.node.decode(value.bytes) // messages merge by following one another
 		case number == fieldClusterStats && value.kind == protowire.BytesType:
 			return r.cluster(value.bytes)
 		}
@@ -86,9 +113,9 @@ func (r *loadReport) cluster(data []byte) error {
 		case value.kind != protowire.BytesType:
 			return nil
 		case number == fieldClusterName:
-			c.cluster = string(value.bytes)
+			c.cluster = r.words.keep(value.bytes)
 		case number == fieldLocalityStats:
-			return c.locality(value.bytes)
+			return r.locality(&c, value.bytes)
 		case number == fieldInterval:
 			return elapsed.decode(value.bytes)
 		}
@@ -109,16 +136,22 @@ func (r *loadReport) cluster(data []byte) error {
 	return nil
 }
 
-// locality adds one UpstreamLocalityStats. Of a field that comes twice the last counts, as everywhere in protobuf.
-func (c *clusterReport) locality(data []byte) error {
+// locality adds one UpstreamLocalityStats. Of a number that comes twice the last counts, as everywhere in protobuf.
+func (r *loadReport) locality(c *clusterReport, data []byte) error {
 	var counts policy.Counts
+	var active uint64
 	err := fields(data, func(number protowire.Number, value field) error {
+		if number == fieldMetricStats && value.kind == protowire.BytesType {
+			return r.metric(value.bytes)
+		}
 		if value.kind != protowire.VarintType {
 			return nil
 		}
 		switch number {
 		case fieldOK:
 			counts.OK = value.number
+		case fieldActive:
+			active = value.number
 		case fieldErrors:
 			counts.Errors = value.number
 		case fieldIssued:
@@ -130,7 +163,8 @@ func (c *clusterReport) locality(data []byte) error {
 		return err
 	}
 	c.counts = c.counts.Add(counts)
-	for _, n := range []uint64{counts.OK, counts.Errors, counts.Issued, c.counts.OK, c.counts.Errors, c.counts.Issued} {
+	c.active += active
+	for _, n := range []uint64{counts.OK, counts.Errors, counts.Issued, active, c.counts.OK, c.counts.Errors, c.counts.Issued, c.active} {
 		if n >= maxCount {
 			return errCount
 		}
@@ -138,84 +172,28 @@ func (c *clusterReport) locality(data []byte) error {
 	return nil
 }
 
-// duration is a google.protobuf.Duration.
-type duration struct{ seconds, nanos int64 }
-
-func (d *duration) decode(data []byte) error {
-	return fields(data, func(number protowire.Number, value field) error {
+// metric adds one EndpointLoadMetricStats to the samples of the cluster that is being read.
+func (r *loadReport) metric(data []byte) error {
+	one := sampleReport{cluster: len(r.clusters)}
+	err := fields(data, func(number protowire.Number, value field) error {
 		switch {
-		case value.kind != protowire.VarintType:
-		case number == fieldSeconds:
-			d.seconds = int64(value.number)
-		case number == fieldNanos:
-			d.nanos = int64(int32(value.number))
+		case number == fieldMetricName && value.kind == protowire.BytesType:
+			one.metric = r.words.keep(value.bytes)
+		case number == fieldMetricCount && value.kind == protowire.VarintType:
+			one.sample.Count = value.number
+		case number == fieldMetricTotal && value.kind == protowire.Fixed64Type:
+			one.sample.Sum = value.double()
 		}
 		return nil
 	})
-}
-
-func (d *duration) value() (time.Duration, error) {
-	if d.seconds < 0 || d.seconds > int64(maxInterval/time.Second) || d.nanos < 0 || d.nanos > math.MaxInt32 {
-		return 0, errInterval
+	if err != nil {
+		return err
 	}
-	return time.Duration(d.seconds)*time.Second + time.Duration(d.nanos), nil
-}
-
-// field is the value of a field: a number or bytes, which belong to the message.
-type field struct {
-	kind   protowire.Type
-	number uint64
-	bytes  []byte
-}
-
-// fields calls take with every field of a serialised message. Numbers and bytes are read, all else is skipped.
-func fields(data []byte, take func(protowire.Number, field) error) error {
-	for len(data) > 0 {
-		number, kind, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		data = data[n:]
-		value := field{kind: kind}
-		switch kind {
-		case protowire.VarintType:
-			value.number, n = protowire.ConsumeVarint(data)
-		case protowire.BytesType:
-			value.bytes, n = protowire.ConsumeBytes(data)
-		default:
-			n = protowire.ConsumeFieldValue(number, kind, data)
-		}
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		data = data[n:]
-		if err := take(number, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Codec is gRPC's usual codec, except that load reports are read by our own decoder and that some messages are skipped. A server uses it through grpc.ForceServerCodecV2.
-func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2(protocodec.Name)} }
-
-type codec struct{ encoding.CodecV2 }
-
-// skipped is a message that nobody looks into.
-type skipped struct{}
-
-// Unmarshal reads data into v, which is a loadReport, a protobuf message, or skipped.
-func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if _, none := v.(*skipped); none {
+	// The comparison is false for what is not a number.
+	if one.sample.Count == 0 || one.sample.Count >= maxCount || !(math.Abs(one.sample.Sum) <= maxSum) {
+		r.flawed = errSample
 		return nil
 	}
-	report, ours := v.(*loadReport)
-	if !ours {
-		return c.CodecV2.Unmarshal(data, v)
-	}
-	// What is wrong with a report must not end the stream: the proxy would only come back with the next one.
-	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer buffer.Free()
-	report.problem = report.decode(buffer.ReadOnlyData())
+	r.samples = append(r.samples, one)
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -27,9 +29,10 @@ func listener(gateway string, l policy.Listener) *listenerv3.Listener {
 		NormalizePath:     wrapperspb.Bool(true),
 		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		StreamIdleTimeout: durationpb.New(streamIdle),
-		HttpFilters: []*hcmv3.HttpFilter{{
-			Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{})},
-		}},
+		HttpFilters: []*hcmv3.HttpFilter{
+			filter("envoy.filters.http.grpc_stats", statuses()),
+			filter("envoy.filters.http.router", &routerv3.Router{}),
+		},
 	}
 	return &listenerv3.Listener{
 		Name:    listenerName(gateway, l),
@@ -38,6 +41,16 @@ func listener(gateway string, l policy.Listener) *listenerv3.Listener {
 			Name: "envoy.filters.network.http_connection_manager", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(connections)},
 		}}}},
 	}
+}
+
+func filter(name string, config proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(config)}}
+}
+
+// statuses has the statuses of gRPC requests counted by cluster, whatever the method: arms keep them, pools do not. The filter is always there, because a listener
+// that changed would drain its connections; requests that are not gRPC pass it by.
+func statuses() *grpcstatsv3.FilterConfig {
+	return &grpcstatsv3.FilterConfig{PerMethodStatSpecifier: &grpcstatsv3.FilterConfig_StatsForAllMethods{StatsForAllMethods: wrapperspb.Bool(false)}}
 }
 
 // listenerName changes with the address, because Envoy cannot move a listener.

@@ -273,7 +273,7 @@ func TestASlowReportIsSteadyOnlyIfItsProxyWasAllAlong(t *testing.T) {
 	tl := tally{nodes: map[uint64]*share{1: {node: "edge-1", interval: time.Second, live: policy.Counts{Issued: 5}}}}
 	now := d.clock()
 	for ago, want := range map[time.Duration]uint64{500 * time.Millisecond: 0, 800 * time.Millisecond: 5} {
-		got := tl.reading(policy.Reading{}, now, map[string]time.Time{"edge-1": now.Add(-ago)})
+		got := tl.reading(policy.Reading{}, now, map[string]time.Time{"edge-1": now.Add(-ago)}, nil)
 		same(t, ago.String(), got.SteadyLive.Issued, want)
 	}
 	held := func(steady bool) map[string]time.Time {

@@ -71,7 +71,7 @@ func TestARealEnvoySendsItsStatisticsAllTheTime(t *testing.T) {
 	err := testenv.Eventually(r.ctx, func() (bool, error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if n := r.touched["edge-1"]; n < 2 {
+		if n := r.touched["edge-1"]; n < 4 {
 			return false, fmt.Errorf("it came %d times", n)
 		}
 		return true, nil

@@ -137,8 +137,12 @@ func render(name string, s *policy.Served, st State) *rendered {
 	}
 	candidate, live := s.Release.Candidate, s.Live.Backend
 	n.pool(s.Service, candidate, canary())
-	n.arm(LiveArm(name, live), Pool(name, live))
-	n.arm(CandidateArm(name, candidate.Backend, live), Pool(name, candidate.Backend), Pool(name, live))
+	metrics := qualities(s.Service)
+	n.arm(side{name: LiveArm(name, live), pools: []string{Pool(name, live)}, metrics: metrics})
+	n.arm(side{
+		name: CandidateArm(name, candidate.Backend, live), pools: []string{Pool(name, candidate.Backend), Pool(name, live)},
+		canary: true, metrics: metrics,
+	})
 	n.overlay.body = encode(overlay(s, s.CandidateWeight(st.Permit, st.Latched)))
 	if st.Latched {
 		n.latched = s.Release.ID
@@ -157,10 +161,10 @@ func (n *rendered) pool(s policy.Service, arm policy.Arm, mark *corev3.Metadata)
 	n.clusters[xds.Key{Type: xds.EndpointType, Name: name}] = piece{body: encode(a)}
 }
 
-func (n *rendered) arm(name string, pools ...string) {
-	key := xds.Key{Type: xds.ClusterType, Name: name}
+func (n *rendered) arm(s side) {
+	key := xds.Key{Type: xds.ClusterType, Name: s.name}
 	n.arms = append(n.arms, key)
-	n.clusters[key] = piece{body: encode(aggregate(name, pools...))}
+	n.clusters[key] = piece{body: encode(aggregate(s))}
 }
 
 // changes says which pieces of a service must go out.

@@ -2,7 +2,6 @@ package envoy
 
 import (
 	"errors"
-	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -19,22 +18,26 @@ var (
 type reportStream struct {
 	number        uint64 // fixed
 	node, gateway string // fixed
+	blind         bool   // fixed: its reports leave out refused connections while nothing else is tried (envoy-measured.md §2)
 	wake          chan struct{}
 	done          chan struct{} // closed when the stream ends
 
 	asked    bool          // an order was sent
 	interval time.Duration // that was asked for
 	listed   map[string]*listing
-	heard    time.Time           // of the last report
-	refused  map[string]struct{} // why reports were not counted, so that each reason is logged once
+	heard    time.Time // of the last report
+	complaints
 }
 
 // listing is a cluster that a proxy is asked about.
 type listing struct {
-	fresh bool          // nothing has come of it since it was listed or changed
-	first bool          // nothing has come of it on this stream
-	last  clusterReport // the last one counted
-	at    time.Time     // when it came
+	fresh  bool          // nothing has come of it since it was listed or changed
+	first  bool          // nothing has come of it on this stream
+	last   clusterReport // the last one counted
+	at     time.Time     // when it came
+	busy   time.Time     // when the first success came in this release
+	active uint64        // tries in progress by the newest report
+	unseen unseen
 }
 
 // ask notes an order, and reports whether it must be sent. Clusters that stay listed go on counting; new ones start from zero, somewhere within an interval.
@@ -58,22 +61,6 @@ func (s *reportStream) covers(w Wanted) bool {
 	return s.listed[w.LivePool] != nil && s.listed[w.CandidatePool] != nil && !s.heard.IsZero()
 }
 
-// refuse logs that something is not counted, once per stream and reason. Late reports are usual: one is under way whenever an order changes.
-func (s *reportStream) refuse(log *slog.Logger, cluster string, reason error) {
-	if _, known := s.refused[reason.Error()]; known {
-		return
-	}
-	if s.refused == nil {
-		s.refused = map[string]struct{}{}
-	}
-	s.refused[reason.Error()] = struct{}{}
-	if errors.Is(reason, errLate) {
-		log.Debug("a load report is not counted", "proxy", s.node, "reason", reason, "cluster", cluster)
-		return
-	}
-	log.Warn("a load report is not counted", "proxy", s.node, "err", reason)
-}
-
 // repeats reports whether r is the report before, come again: no interval, which is in nanoseconds, is ever like another, and a new one is not over that early.
 func (l *listing) repeats(r clusterReport, now time.Time) bool {
 	return !l.at.IsZero() && r == l.last && r.counts != policy.Counts{} && now.Sub(l.at) < r.interval/2
@@ -81,49 +68,45 @@ func (l *listing) repeats(r clusterReport, now time.Time) bool {
 
 func (l *listing) note(r clusterReport, now time.Time) {
 	l.fresh, l.first, l.last, l.at = false, false, r, now
-}
-
-// tally is what came of one service since the last Take.
-type tally struct {
-	unsettled bool
-	nodes     map[uint64]*share // by stream, for two proxies may have one node id
-}
-
-// share is one proxy's part of it.
-type share struct {
-	node            string
-	live, candidate policy.Counts
-	interval        time.Duration // the longest
-	odd             bool          // something in it reaches back further than it should
-}
-
-// add counts a report. The first of a cluster after it was listed may cover a part of an interval, and after a reconnection much more than one: it counts, but what
-// an arm should have got in that time is not known. A late one reaches further back than weights are remembered.
-func (t *tally) add(s *reportStream, listed *listing, to pledge, r clusterReport) {
-	one := t.nodes[s.number]
-	if one == nil {
-		one = &share{node: s.node}
-		t.nodes[s.number] = one
+	if l.busy.IsZero() && r.counts.OK > 0 {
+		l.busy = now
 	}
-	t.unsettled = t.unsettled || listed.fresh
-	one.odd = one.odd || listed.first || r.interval > 2*s.interval
-	one.interval = max(one.interval, r.interval)
-	if to.candidate {
-		one.candidate = one.candidate.Add(r.counts)
-		return
-	}
-	one.live = one.live.Add(r.counts)
 }
 
-// reading adds the tally to a reading. A report is steady if its proxy was for as long as it reaches back; since tells from when on.
-func (t *tally) reading(r policy.Reading, now time.Time, since map[string]time.Time) policy.Reading {
-	r.Unsettled = t.unsettled
-	for _, one := range t.nodes {
-		r.Live, r.Candidate = r.Live.Add(one.live), r.Candidate.Add(one.candidate)
-		at, steady := since[one.node]
-		if steady && !one.odd && now.Sub(at) >= one.interval-fastest {
-			r.SteadyLive, r.SteadyCandidate = r.SteadyLive.Add(one.live), r.SteadyCandidate.Add(one.candidate)
-		}
+// begin forgets what came in another release.
+func (l *listing) begin() { l.busy, l.unseen = time.Time{}, unseen{} }
+
+// unseen are connections that were refused, by a proxy's statistics, on their way into the counts of a proxy whose load reports leave them out: all those of an
+// interval in which nothing else was tried, and none otherwise. So of what one flush of statistics brings, only what exceeds the errors that were reported meanwhile
+// is counted. Meanwhile is from the flush before to the first report that must have been made after the flush, so that none is counted twice.
+type unseen struct {
+	found  uint64    // and not counted yet
+	at     time.Time // of the newest flush
+	window uint64    // errors reported up to then, since the flush before
+	errors uint64    // errors reported since
+}
+
+// flush takes what new statistics say.
+func (u *unseen) flush(found uint64, now time.Time) {
+	if u.found == 0 {
+		u.window = 0
 	}
-	return r
+	u.found, u.at = u.found+found, now
+	u.window, u.errors = u.window+u.errors, 0
+}
+
+// settle takes a report, and returns how many refused connections are to be counted besides what it says.
+func (u *unseen) settle(r clusterReport, now time.Time) uint64 {
+	u.errors += r.counts.Errors
+	if u.found == 0 || now.Sub(u.at) < r.interval/2 {
+		return 0
+	}
+	extra := u.found - min(u.found, u.window+u.errors)
+	u.found = 0
+	return extra
+}
+
+// reports reports whether the proxy covers a release and was heard from lately.
+func (s *reportStream) reports(w Wanted, now time.Time) bool {
+	return s.covers(w) && now.Sub(s.heard) <= heardOf*s.interval
 }

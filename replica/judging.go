@@ -28,9 +28,10 @@ func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
 	for _, name := range w.running {
 		since[name] = d.serving.steadySince(name)
 	}
+	reach := elapsed + d.serving.collector.Interval() // how far a report may reach back
 	readings := d.serving.collector.Take(now, func(service, node string) bool {
 		at, held := since[service][node]
-		return held && now.Sub(at) > elapsed+d.serving.collector.Interval()
+		return held && now.Sub(at) > reach
 	})
 	d.config.Queries.Want(d.wantedQueries(w))
 	for _, name := range w.running {

@@ -77,7 +77,6 @@ func New(c Config) (*Replica, error) {
 	r.grpc = grpc.NewServer(append(xds.GRPCOptions(), grpc.ForceServerCodecV2(envoy.Codec()))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r.grpc, r.xds)
 	collector.Register(r.grpc)
-	envoy.Statistics{Now: c.Now, Touch: r.xds.Touch}.Register(r.grpc)
 	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	return r, nil
 }

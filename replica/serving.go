@@ -142,11 +142,7 @@ func (s *Serving) note() {
 func (s *Serving) wanted() []envoy.Wanted {
 	var wanted []envoy.Wanted
 	for _, name := range s.state.running() {
-		served := s.state.services[name].served
-		wanted = append(wanted, envoy.Wanted{
-			Service: name, Release: served.Release.ID, Gateways: served.Service.Gateways, Settled: s.renderer.Settled(name),
-			LivePool: envoy.Pool(name, served.Live.Backend), CandidatePool: envoy.Pool(name, served.Release.Candidate.Backend),
-		})
+		wanted = append(wanted, envoy.WantedOf(s.state.services[name].served, s.renderer.Settled(name)))
 	}
 	return wanted
 }

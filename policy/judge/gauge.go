@@ -52,7 +52,7 @@ type Gauge struct {
 	pool    pool
 	scatter scatter
 	all     samples // since the release began
-	recent  [2]lately
+	recent  [2]fading
 	weighed uint64
 	margin  float64 // of the last sample that was judged
 }
@@ -60,15 +60,15 @@ type Gauge struct {
 // samples are what both arms' requests reported.
 type samples struct{ live, candidate Sample }
 
-// lately is a mean that forgets: a sample counts for an eighth less with each that follows.
-type lately struct{ sum, count float64 }
+// fading is a mean that forgets: a sample counts for an eighth less with each that follows.
+type fading struct{ sum, count float64 }
 
-func (l *lately) add(s Sample) {
+func (l *fading) add(s Sample) {
 	l.sum = l.sum*7/8 + s.Sum
 	l.count = l.count*7/8 + float64(s.Count)
 }
 
-func (l *lately) mean() float64 { return l.sum / max(l.count, 1e-9) }
+func (l *fading) mean() float64 { return l.sum / max(l.count, 1e-9) }
 
 // NewGauge begins without evidence, and with nothing known of live.
 func NewGauge(settings GaugeSettings) *Gauge {

@@ -23,7 +23,7 @@ func edges() []edge {
 		{from: "policy/simulation", to: []string{"policy", "policy/judge"}},
 		{from: "store", to: []string{"policy"}},
 		{from: "xds"},
-		{from: "envoy", to: []string{"policy", "xds"}},
+		{from: "envoy", to: []string{"policy", "policy/judge", "xds"}},
 		{from: "queries", to: []string{"policy"}},
 		{from: "web", to: []string{"policy", "store"}},
 		{from: "replica", to: []string{"policy", "policy/judge", "store", "xds", "envoy", "queries"}},
