@@ -68,7 +68,7 @@ func (e *Evidence) gauge(i int) Gauge {
 	if i -= partQuality; i < len(e.Quality) {
 		return e.Quality[i]
 	}
-	return e.Queries[i-partQuality-len(e.Quality)]
+	return e.Queries[i-len(e.Quality)]
 }
 
 // about is what one metric tells: over the last seconds where it has convicted, over the present step otherwise.

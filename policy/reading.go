@@ -23,50 +23,64 @@ func (c Counts) Add(d Counts) Counts {
 
 // Reading is what the proxies of a service reported in one turn.
 type Reading struct {
-	Interval  time.Duration // the turn's length
-	Live      Counts
-	Candidate Counts
+	Interval  time.Duration `json:"interval,omitzero"` // the turn's length
+	Live      Counts        `json:"live,omitzero"`
+	Candidate Counts        `json:"candidate,omitzero"`
 	// SteadyLive and SteadyCandidate are the part from proxies that held the present weights throughout: what share seen may judge.
-	SteadyLive      Counts
-	SteadyCandidate Counts
-	Unsettled       bool // a cluster or its endpoints changed within the interval: counts for the guard rail, never promotes
-	Reporting       int  // proxies heard from within three intervals
-	Missing         int  // proxies that should have reported and did not
+	SteadyLive      Counts `json:"steadyLive,omitzero"`
+	SteadyCandidate Counts `json:"steadyCandidate,omitzero"`
+	Unsettled       bool   `json:"unsettled,omitzero"` // a cluster or its endpoints changed within the interval: counts for the guard rail, never promotes
+	Reporting       int    `json:"reporting,omitzero"` // proxies heard from within three intervals
+	Missing         int    `json:"missing,omitzero"`   // proxies that should have reported and did not
 
-	LiveActive, CandidateActive uint64 // tries in progress by the newest report of each proxy: levels, not counts
+	// Tries in progress by the newest report of each proxy: levels, not counts.
+	LiveActive      uint64 `json:"liveActive,omitzero"`
+	CandidateActive uint64 `json:"candidateActive,omitzero"`
 
-	Proxies  []ProxyReading // by proxy: those of which something came in this turn
-	Times    *Times         // nil: no proxy's statistics came in this turn
-	Timeless int            // proxies that should have sent statistics lately and did not
-	Statuses *Statuses      // by gRPC status; nil: nothing came
-	Quality  []ArmSamples   // as Analysis.Quality lists them; empty: nothing came
-	Queries  []QueryReading // as Analysis.Queries lists them; empty: nothing is known of them
+	Proxies  []ProxyReading `json:"proxies,omitzero"`  // by proxy: those of which something came in this turn
+	Times    *Times         `json:"times,omitzero"`    // nil: no proxy's statistics came in this turn
+	Timeless int            `json:"timeless,omitzero"` // proxies that should have sent statistics lately and did not
+	Statuses *Statuses      `json:"statuses,omitzero"` // by gRPC status; nil: nothing came
+	Quality  []ArmSamples   `json:"quality,omitzero"`  // as Analysis.Quality lists them; empty: nothing came
+	Queries  []QueryReading `json:"queries,omitzero"`  // as Analysis.Queries lists them; empty: nothing is known of them
 }
 
 // ProxyReading is what one proxy issued to each arm in one turn.
 type ProxyReading struct {
-	Proxy           string `json:"proxy"`
-	Live, Candidate uint64 // tries started; with an Envoy that reports no refused connections, its own count of those is in them
-	Steady          bool   // it held the present weights throughout
+	Proxy string `json:"proxy"`
+	// Tries started; with an Envoy that reports no refused connections, its own count of those is in them.
+	Live      uint64 `json:"live,omitzero"`
+	Candidate uint64 `json:"candidate,omitzero"`
+	Steady    bool   `json:"steady,omitzero"` // it held the present weights throughout
 }
 
 // Times are how long the finished requests of both arms took.
-type Times struct{ Live, Candidate judge.Histogram }
+type Times struct {
+	Live      judge.Histogram `json:"live"`
+	Candidate judge.Histogram `json:"candidate"`
+}
 
 // GRPCStatuses is how many statuses gRPC has: 0 (OK) to 16 (UNAUTHENTICATED).
 const GRPCStatuses = 17
 
 // Statuses are the finished gRPC requests of both arms by status.
-type Statuses struct{ Live, Candidate [GRPCStatuses]uint64 }
+type Statuses struct {
+	Live      [GRPCStatuses]uint64 `json:"live"`
+	Candidate [GRPCStatuses]uint64 `json:"candidate"`
+}
 
 // ArmSamples are what both arms' requests reported of one named metric in one turn.
-type ArmSamples struct{ Live, Candidate judge.Sample }
+type ArmSamples struct {
+	Live      judge.Sample `json:"live"`
+	Candidate judge.Sample `json:"candidate"`
+}
 
 // QueryReading is the newest answer to one query for both arms.
 type QueryReading struct {
-	Live, Candidate float64
-	Fresh           bool   // it was read since the last turn: a sample to judge, once
-	Problem         string // why there is no answer that counts, in the operator's words: stale, empty, not a number, too slow; "" is none
+	Live      float64 `json:"live,omitzero"`
+	Candidate float64 `json:"candidate,omitzero"`
+	Fresh     bool    `json:"fresh,omitzero"`   // it was read since the last turn: a sample to judge, once
+	Problem   string  `json:"problem,omitzero"` // why there is no answer that counts, in the operator's words: stale, empty, not a number, too slow; "" is none
 }
 
 // Fleet is what is known of the proxies of a service's gateways, merged over all replicas.
