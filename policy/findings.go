@@ -76,11 +76,11 @@ func (e *Evidence) about(i int, t *turn, convicted bool) string {
 	a := t.served.Service.Analysis
 	switch i {
 	case partErrors:
-		return errorsText("errors", t, t.found, convicted)
+		return errorsText("errors", t, t.found, e.since.told(convicted))
 	case partErrorLimit:
 		return fmt.Sprintf("errors: %s, %s %s", armText(t.candidate(), recentOr(convicted, t.found.RecentCandidate, t.found.StepCandidate)), limitWords(convicted), *a.Limits.Errors)
 	case partStatuses:
-		return errorsText(fmt.Sprintf("gRPC statuses %s", strings.Join(a.Errors.GRPC, ", ")), t, e.Statuses.Evidence(), convicted)
+		return errorsText(fmt.Sprintf("gRPC statuses %s", strings.Join(a.Errors.GRPC, ", ")), t, e.Statuses.Evidence(), e.sinceGRPC.told(convicted))
 	case partLatency:
 		return e.latencyText(t, convicted)
 	case partP99:
@@ -105,9 +105,20 @@ func recentOr(recent bool, a, b judge.Counts) judge.Counts {
 	return b
 }
 
-func errorsText(name string, t *turn, found judge.Evidence, convicted bool) string {
-	return fmt.Sprintf("%s: %s against %s", name,
-		armText(t.candidate(), recentOr(convicted, found.RecentCandidate, found.StepCandidate)), armText(t.live(), recentOr(convicted, found.RecentLive, found.StepLive)))
+// told is the onset if it is what to tell: of a conviction, and not when nothing rose.
+func (o *onset) told(convicted bool) *onset {
+	if convicted && o.lasts > 0 {
+		return o
+	}
+	return nil
+}
+
+// errorsText tells of the present step, or of the time since the evidence began to rise.
+func errorsText(name string, t *turn, found judge.Evidence, since *onset) string {
+	if since != nil {
+		return fmt.Sprintf("%s: %s against %s in %s", name, armText(t.candidate(), since.candidate), armText(t.live(), since.live), brief(since.lasts))
+	}
+	return fmt.Sprintf("%s: %s against %s", name, armText(t.candidate(), found.StepCandidate), armText(t.live(), found.StepLive))
 }
 
 // armText is "green 4.1 % (13 of 312)".

@@ -30,7 +30,8 @@ func quarter(number int) Reading {
 	r.Statuses = &Statuses{Live: [GRPCStatuses]uint64{0: 75}, Candidate: [GRPCStatuses]uint64{0: 25}}
 	wobble := float64(number%5-2) / 100
 	r.Quality = []ArmSamples{{Live: judge.Sample{Sum: 75 * (0.9 + wobble), Count: 75}, Candidate: judge.Sample{Sum: 25 * (0.9 - wobble), Count: 25}}}
-	r.Queries = []QueryReading{{Live: 3 + wobble, Candidate: 3 - wobble, Fresh: number%10 == 0}, {Problem: "it is down"}}
+	answer := float64(number/10%5-2) / 100
+	r.Queries = []QueryReading{{Live: 3 + answer, Candidate: 3 - answer, Fresh: number%10 == 0}, {Problem: "it is down"}}
 	r.Proxies = []ProxyReading{{Proxy: "edge-1", Live: 38, Candidate: 12, Steady: true}, {Proxy: "edge-2", Live: 37, Candidate: 13, Steady: true}}
 	return r
 }
@@ -59,7 +60,7 @@ func TestEachMetricConvictsByItselfAndIsTheReason(t *testing.T) {
 		spoil func(*Reading)
 		says  []string
 	}{
-		"errors":  {func(r *Reading) { r.Candidate = Counts{OK: 22, Errors: 3, Issued: 25} }, []string{"errors: green 12 % (", "against blue 0 % (", "limit 100 : 1"}},
+		"errors":  {func(r *Reading) { r.Candidate = Counts{OK: 22, Errors: 3, Issued: 25} }, []string{"errors: green 12 % (", "against blue 0 % (", " s; evidence ", "limit 100 : 1"}},
 		"latency": {func(r *Reading) { r.Times.Candidate = judge.Histogram{40: 25} }, []string{"latency: longer than", "took green", "against blue"}},
 		"p99": {func(r *Reading) {
 			r.Times.Live, r.Times.Candidate = judge.Histogram{80: 75}, judge.Histogram{80: 25}

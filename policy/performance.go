@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/rampart-proxy/rampart/policy/judge"
+import (
+	"math"
+
+	"github.com/rampart-proxy/rampart/policy/judge"
+)
 
 // Performance is how both arms fared over some time, and so how users fared: what reaches them is P = (1−w)·P_live + w·P_candidate at the share w that the candidate
 // really had.
@@ -21,7 +25,7 @@ type ArmPerformance struct {
 func (p *Performance) add(t *turn) {
 	p.Live.add(t.reading.Live)
 	p.Candidate.add(t.reading.Candidate)
-	if t.timed {
+	if t.timed && t.times.Live.Total() <= mostPerTurn && t.times.Candidate.Total() <= mostPerTurn {
 		p.Live.Times.Add(&t.times.Live)
 		p.Candidate.Times.Add(&t.times.Candidate)
 	}
@@ -31,13 +35,22 @@ func (p *Performance) add(t *turn) {
 	}
 }
 
+// mostPerTurn is beyond what an arm can finish in a turn: no reading, but a counter that went backwards. The judges leave it out, too.
+const mostPerTurn = 1 << 32
+
 func (a *ArmPerformance) add(c Counts) {
+	if c.OK > mostPerTurn || c.Errors > mostPerTurn {
+		return
+	}
 	a.Requests += c.Finished()
 	a.Errors += c.Errors
 }
 
-// sample adds what a turn's requests reported; what is no number was left out before.
+// sample adds what a turn's requests reported. What is no number counts for nothing.
 func (a *ArmPerformance) sample(i int, s judge.Sample) {
+	if s.Count > mostPerTurn || math.IsNaN(s.Sum) || math.IsInf(s.Sum, 0) {
+		s = judge.Sample{}
+	}
 	for len(a.Quality) <= i {
 		a.Quality = append(a.Quality, judge.Sample{})
 	}

@@ -103,6 +103,7 @@ func (e *Evidence) weigh(t *turn) {
 	e.Whole.add(t)
 	e.Errors.Turn(t.Turn)
 	t.found = e.Errors.Evidence()
+	e.since.add(t.Turn, t.found.Log)
 	t.trip, t.tripped = e.Guard.Turn(t.Turn, t.found.Phi, t.found.Level)
 	e.calm(t.found.Incident || ailing(t.found), t.Length)
 	e.Seen.Turn(e.seen(t))
@@ -110,6 +111,7 @@ func (e *Evidence) weigh(t *turn) {
 		named := t.Turn
 		named.Live, named.Candidate = live, candidate
 		e.Statuses.Turn(named)
+		e.sinceGRPC.add(named, e.Statuses.Evidence().Log)
 	}
 	held := t.found.Incident
 	e.time(t)
