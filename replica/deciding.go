@@ -28,7 +28,7 @@ type Deciding struct {
 	tracks map[string]*track
 	last   time.Time
 	judged time.Time // when the reports were last taken
-	lead   *lead // nil: follows
+	lead   *lead     // nil: follows
 	tapes  []*tape
 
 	mu      sync.Mutex
