@@ -107,6 +107,7 @@ func (a *aim) code(c codec) {
 	c.number(&a.bets.rest)
 	c.number(&a.bets.now)
 	c.number(&a.bets.peak)
+	a.noise.short.trials, a.noise.long.trials = true, true
 	a.noise.code(c)
 }
 

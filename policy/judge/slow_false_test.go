@@ -1,7 +1,6 @@
 package judge_test
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -45,7 +44,7 @@ func TestReleasesAsFastAsLiveAreHardlyEverConvicted(t *testing.T) {
 			total, rates := 0, []float64{1, 100, 1000}
 			for i, rate := range rates {
 				count := slowConvictions(uint64(70000+1000*i), rate, cell.history, cell.course)
-				t.Log(fmt.Sprintf("%.0f rps: %d false of %d", rate, count, *reps))
+				t.Logf("%.0f rps: %d false of %d", rate, count, *reps)
 				total += count
 			}
 			if limit := binomialLimit(len(rates)**reps, alpha); total > limit {
