@@ -12,7 +12,7 @@ const (
 	known     = 1000 // what live did before a release counts as this many requests at most
 	overLimit = 0.01 // share of requests that may be slower than the limit: it is one on the p99
 	mostIdle  = time.Minute
-	fewTrials = 20 // requests in a turn, from which the turn's own share is used
+	fewest    = 20 // requests to bet on at once: among fewer, live's are too few to be compared with
 )
 
 // slowdowns are the effect sizes, in multiples of live's share of slow requests (judge.md 2b, R).
@@ -63,6 +63,7 @@ type Latency struct {
 
 	usual  Histogram     // what live does
 	idle   time.Duration // since requests came
+	waited time.Duration // since the last bet, idle time aside
 	all    times         // since the release began
 	step   times         // since the present step began
 	recent lately
@@ -81,6 +82,8 @@ type aim struct {
 	live, candidate int // where the two arms are read: at these of the Bounds
 	bets            mixture
 	noise           dispersion // of live's requests beyond
+	terms           trials     // of the next bet
+	waiting         arms       // requests of it
 }
 
 func newAim(live, candidate int) aim {
@@ -118,7 +121,7 @@ func (l *Latency) begin(settings LatencySettings) {
 			ceiling.noise = l.ceiling.noise
 		}
 	}
-	l.ceiling, l.fixed, l.now, l.peak, l.by = ceiling, false, 0, 0, ""
+	l.ceiling, l.fixed, l.waited, l.now, l.peak, l.by = ceiling, false, 0, 0, 0, ""
 	l.choose()
 }
 
@@ -262,6 +265,7 @@ func (t LatencyTurn) alone() bool { return t.Share >= 0.999 }
 func (l *Latency) Turn(t LatencyTurn) {
 	if t.NewStep {
 		l.step = times{}
+		l.settle()
 	}
 	var none Histogram
 	t, ok := t.fit(&none)
@@ -294,8 +298,13 @@ func (l *Latency) weigh(t LatencyTurn, live, candidate *tail, length time.Durati
 		l.ceiling.bets.turn(b.slower(l.ceiling.counts(live, candidate)), at)
 	}
 	if !t.Held && !t.alone() && l.n > 0 {
-		l.compare(t, live, candidate, at)
+		l.compare(live, candidate, length)
 	}
+	l.convict()
+}
+
+// convict notes what has reached its limit first.
+func (l *Latency) convict() {
 	switch {
 	case l.by != "":
 	case l.peak >= l.limit:
@@ -305,22 +314,44 @@ func (l *Latency) weigh(t LatencyTurn, live, candidate *tail, length time.Durati
 	}
 }
 
-// compare bets that the candidate is slower than live. A turn of a few requests has hardly a share of its own, so there the kernel is used that takes a shrunken one.
-// The choice hangs on their number alone, not on how they fell out.
-func (l *Latency) compare(t LatencyTurn, live, candidate *tail, at pace) {
-	l.fixed = true
-	past := arms{live: Counts{Good: l.step.live.Total()}, candidate: Counts{Good: l.step.candidate.Total()}}
-	turn := arms{live: Counts{Good: live[0]}, candidate: Counts{Good: candidate[0]}}
-	share, usual := shrunk(past, turn, t.Share), l.usual.tail()
+// settle bets on what waits before the share changes: what happened at one share and at another must not be taken together.
+func (l *Latency) settle() {
+	if l.n > 0 && l.waiting() > 0 {
+		l.bet()
+		l.convict()
+	}
+}
+
+// compare collects what the two arms took until there is enough for a bet.
+func (l *Latency) compare(live, candidate *tail, length time.Duration) {
+	if l.waiting() == 0 {
+		// What is bet on must be fixed before anything of it is seen.
+		usual := l.usual.tail()
+		for i := range l.n {
+			l.aims[i].terms = trials{usual: usual.counts(l.aims[i].live).likely(), phi: l.aims[i].noise.value}
+		}
+		l.fixed = true
+	}
+	for i := range l.n {
+		l.aims[i].waiting.add(l.aims[i].counts(live, candidate))
+	}
+	if l.waited = min(l.waited+length, mostIdle); l.waiting() >= fewest {
+		l.bet()
+	}
+}
+
+// waiting is how many requests are not bet on yet.
+func (l *Latency) waiting() float64 { return l.aims[0].waiting.finished() }
+
+// bet bets that the candidate is slower than live, on all requests since the last time.
+func (l *Latency) bet() {
+	at := pace{length: l.waited, limit: l.limit}
 	for i := range l.n {
 		a := &l.aims[i]
-		counts := a.counts(live, candidate)
-		gains := boundary{share: share, phi: a.noise.value}.slower(counts)
-		if turn.finished() >= fewTrials {
-			gains = trials{usual: usual.counts(a.live).likely(), phi: a.noise.value}.gains(counts)
-		}
-		a.bets.turn(gains, at)
+		a.bets.turn(a.terms.gains(a.waiting), at)
+		a.waiting = arms{}
 	}
+	l.waited = 0
 	l.now = l.average()
 	l.peak = max(l.peak, l.now)
 }

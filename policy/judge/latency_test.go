@@ -225,8 +225,7 @@ func TestThresholdsOfOneBucketAreOne(t *testing.T) {
 
 // Where all of live is beyond the last bound there is nothing to be slower than.
 func TestLiveBeyondAllBoundsIsNotCompared(t *testing.T) {
-	l := learned(slowDefaults())
-	l = judge.NewLatency(slowDefaults())
+	l := judge.NewLatency(slowDefaults())
 	l.Observe(spread(map[int]uint64{200000: 5000}), time.Second)
 	l.Turn(half(spread(map[int]uint64{200000: 50}), spread(map[int]uint64{200000: 50})))
 	if found := l.Evidence(); found.Thresholds != 0 || found.Log != 0 || found.Recent.Live.P99 != 120000 {

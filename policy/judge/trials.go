@@ -14,7 +14,8 @@ import "math"
 // q·m/m + (1-q)·(1-m)/(1-m) = 1. So E^n · F^k is at most (sE + (1-s)F)^(n+k) = 1: a geometric mean is not above an arithmetic one. (The two-sample test of Turner, Ly and
 // Grünwald.)
 //
-// The share must be the turn's own. With another one, requests of live that are as fast as ever would speak against a candidate that gets few.
+// The share must be that of these very requests. A guess from the configured share and the past does for rare errors; here every request weighs, and a third of the healthy
+// candidates that really got three times their share of one request a second were convicted with it.
 type trials struct {
 	usual float64 // b: what live's share of bad requests is taken to be; only power hangs on it, so it may be old
 	phi   float64 // dispersion, at least 1

@@ -88,30 +88,6 @@ func TestTrialsGainMoreThanRareEvents(t *testing.T) {
 	}
 }
 
-// Turns of a few requests take the kernel of the errors and a shrunken share, whatever part of the requests is slow.
-func TestShrunkenSharesOfSmallTurnsCostLittle(t *testing.T) {
-	worst := math.Inf(-1)
-	for _, n := range []int{1, 2, 5, 10, fewTrials - 1} {
-		for _, share := range []float64{0.01, 0.05, 0.25, 0.5, 0.9} {
-			for _, q := range []float64{0.001, 0.01, 0.1, 0.5, 0.9} {
-				for _, ratio := range slowdowns() {
-					sum := 0.0
-					for candidates, p := range binomial(n, share) {
-						turn := arms{candidate: Counts{Good: uint64(candidates)}, live: Counts{Good: uint64(n - candidates)}}
-						b := boundary{share: shrunk(arms{}, turn, share), phi: 1}
-						sum += p * expectation(b.against(ratio), [2]int{candidates, n - candidates}, [2]float64{q, q})
-					}
-					worst = max(worst, math.Log(sum))
-				}
-			}
-		}
-	}
-	t.Logf("at most %+.5f nat per turn", worst)
-	if worst > 0.01 {
-		t.Errorf("a shrunken share costs %.4f nat per turn", worst)
-	}
-}
-
 func TestEmptyTurnsMoveNoWealthOfLatency(t *testing.T) {
 	m := newMixture()
 	for range 10000 {
