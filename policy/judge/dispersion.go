@@ -24,6 +24,7 @@ type dispersion struct {
 
 // pairs compares successive sums of live over windows of one width: differences, so that a slow drift of the rate is no dispersion.
 type pairs struct {
+	trials      bool // many may be bad: what is expected is the variance of trials, not that of rare events
 	before, now Counts
 	filled      time.Duration
 	squares     float64 // Σ w v
@@ -34,6 +35,13 @@ type pairs struct {
 func newDispersion() dispersion {
 	var d dispersion
 	d.estimate()
+	return d
+}
+
+// newTrials is for requests of which many may be bad.
+func newTrials() dispersion {
+	d := newDispersion()
+	d.short.trials, d.long.trials = true, true
 	return d
 }
 
@@ -88,6 +96,9 @@ func (p *pairs) compare() {
 	c := n2 / n1
 	q := float64(p.before.Bad+p.now.Bad) / (n1 + n2)
 	expected := q * n2 * (1 + c)
+	if p.trials {
+		expected *= 1 - q
+	}
 	if expected == 0 {
 		return
 	}

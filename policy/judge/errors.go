@@ -186,13 +186,11 @@ func (e *Errors) boundary(t Turn) boundary {
 	return boundary{share: share * s.Ratio / (share*s.Ratio + 1 - share), rate: s.Points, phi: e.noise.value}
 }
 
-// share is the candidate's share of the requests.
-func (e *Errors) share(t Turn) float64 { return shrunk(e.step, t.arms(), t.Share) }
-
-// shrunk is the candidate's share of the requests: the turn's own, shrunk towards the step's past, that shrunk towards the configured share. So a share that
+// share is the candidate's share of the requests: the turn's own, shrunk towards the step's past, that shrunk towards the configured share. So a share that
 // really differs (sticky sessions, a stale proxy) blames nobody, and a turn with few requests still has one.
-func shrunk(past, now arms, configured float64) float64 {
-	usual := (float64(past.candidate.finished()) + 20*configured) / (past.finished() + 20)
+func (e *Errors) share(t Turn) float64 {
+	past, now := e.step, t.arms()
+	usual := (float64(past.candidate.finished()) + 20*t.Share) / (past.finished() + 20)
 	return (float64(now.candidate.finished()) + 100*usual) / (now.finished() + 100)
 }
 

@@ -73,6 +73,7 @@ func (l *Latency) code(c codec) {
 	l.codeFlags(c)
 	l.usual.code(c)
 	codeTime(c, &l.idle, mostIdle)
+	codeTime(c, &l.waited, mostIdle)
 	l.all.code(c)
 	l.step.code(c)
 	l.recent.code(c)
@@ -107,7 +108,11 @@ func (a *aim) code(c codec) {
 	c.number(&a.bets.rest)
 	c.number(&a.bets.now)
 	c.number(&a.bets.peak)
+	a.noise.short.trials, a.noise.long.trials = true, true
 	a.noise.code(c)
+	c.number(&a.terms.usual)
+	c.number(&a.terms.phi)
+	codeArms(c, &a.waiting, mostEver)
 }
 
 func (t *times) code(c codec) {
@@ -143,13 +148,17 @@ func (h *Histogram) code(c codec) {
 
 // valid reports whether a state that was read can have come from turns: nothing in it may turn into something that is not a number later.
 func (l *Latency) valid() bool {
+	// What waits, waits at all thresholds.
 	ok := l.peak >= l.now && l.peak >= 0 && l.peak <= mostNoise && l.now >= never
 	for i := range l.n {
-		ok = ok && l.aims[i].valid()
+		ok = ok && l.aims[i].valid() && l.aims[i].waiting.finished() == l.waiting()
 	}
 	return ok && (l.settings.Limit == 0 || l.ceiling.valid())
 }
 
 func (a *aim) valid() bool {
+	if a.waiting.finished() > 0 && !(a.terms.usual > 0 && a.terms.usual < 1 && a.terms.phi >= 1 && a.terms.phi <= phiMost) {
+		return false
+	}
 	return a.noise.valid() && wealthy(a.bets.wealth[:], a.bets.rest) && a.bets.peak >= 0 && a.bets.peak >= a.bets.now && a.bets.peak <= mostNoise
 }

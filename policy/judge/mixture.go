@@ -19,11 +19,10 @@ func newMixture() mixture {
 }
 
 // turn settles one turn's bets.
-func (m *mixture) turn(b boundary, a arms, at pace) {
+func (m *mixture) turn(gains [slowness]float64, at pace) {
 	m.rest = startLater(m.wealth[slowness:], m.rest, at.hazard())
 	start, later := caps(at.limit, at.hazard(), slowness)
-	for i, ratio := range slowdowns() {
-		gain := b.gain(ratio, a)
+	for i, gain := range gains {
 		m.wealth[i] += min(gain, start)
 		m.wealth[i+slowness] += min(gain, later)
 	}

@@ -58,11 +58,20 @@ func newSlowWorld(seed uint64, rate float64, history time.Duration) *slowWorld {
 
 func slowWorldOf(seed uint64, rate float64, history time.Duration, settings judge.LatencySettings) *slowWorld {
 	w := &slowWorld{rate: rate, random: rand.New(rand.NewPCG(seed, 5)), latency: judge.NewLatency(settings)}
+	w.observe(history, false)
+	return w
+}
+
+// observe lets live be alone for a while.
+func (w *slowWorld) observe(history time.Duration, clusters bool) {
 	usual := lognormal(1)
 	for range history / time.Second {
-		w.latency.Observe(usual.draw(w.random, rate), time.Second)
+		h := usual.draw(w.random, w.rate)
+		if clusters {
+			cluster(w.random, h, w.rate)
+		}
+		w.latency.Observe(h, time.Second)
 	}
-	return w
 }
 
 func (w *slowWorld) fork(seed uint64) *slowWorld {
@@ -77,6 +86,8 @@ func (w *slowWorld) fork(seed uint64) *slowWorld {
 type course struct {
 	live, candidate func(at time.Duration) *shape
 	warm            time.Duration
+	skew            float64       // the candidate really gets this many times its share; 0 is once
+	clusters        bool          // of 1 % of the requests, ten in a row on average take 8 times as long
 	onset           time.Duration // requests are exposed from here on
 }
 
@@ -94,19 +105,44 @@ func switched(end time.Duration, a, b shape) func(time.Duration) *shape {
 	}
 }
 
+// cluster adds what a pause of the server holds up: geometric numbers of requests that take 8 times as long.
+func cluster(random *rand.Rand, h *judge.Histogram, mean float64) {
+	slow := lognormal(8)
+	for range poisson(random, mean*0.01/10) {
+		size := 1.0
+		for random.Float64() < 0.9 {
+			size++
+		}
+		h.Add(slow.draw(random, size))
+	}
+}
+
+// pick is 1 for yes.
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
 // roll runs the ramp and returns how it ended; what is served is all that the candidate got since the onset.
 func (w *slowWorld) roll(c course) outcome {
 	var o outcome
 	before := -1.0
 	for at := time.Duration(0); at < 10*time.Minute; at += time.Second {
 		share := min(ramp(at), 0.95)
-		candidate := c.candidate(at).draw(w.random, w.rate*share)
+		real := min(0.95, share*max(c.skew, oneIf(c.skew == 0)))
+		live, candidate := c.live(at).draw(w.random, w.rate*(1-real)), c.candidate(at).draw(w.random, w.rate*real)
+		if c.clusters {
+			cluster(w.random, live, w.rate*(1-real))
+			cluster(w.random, candidate, w.rate*real)
+		}
 		if at >= c.onset {
 			o.served += candidate.Total()
 		}
 		w.latency.Turn(judge.LatencyTurn{
 			Length: time.Second, Share: share, NewStep: share != before, Warming: at < c.warm,
-			Live: c.live(at).draw(w.random, w.rate*(1-share)), Candidate: candidate,
+			Live: live, Candidate: candidate,
 		})
 		before = share
 		found := w.latency.Evidence()
