@@ -105,7 +105,7 @@ func TestADropInAccuracyIsFound(t *testing.T) {
 		rate, share, margin float64
 		most                time.Duration // the median
 	}{
-		{20, 0.1, 0.01, 7 * time.Minute}, {20, 0.5, 0.01, 5 * time.Minute},
+		{20, 0.1, 0.01, 10 * time.Minute}, {20, 0.5, 0.01, 5 * time.Minute},
 		{100, 0.01, 0.01, time.Hour}, {100, 0.1, 0.01, 150 * time.Second}, {100, 0.5, 0.01, 2 * time.Minute},
 		{1000, 0.01, 0.01, 150 * time.Second}, {1000, 0.1, 0.01, 30 * time.Second}, {1000, 0.5, 0.01, 10 * time.Second},
 		{100, 0.5, 0, 4 * time.Minute}, {1000, 0.1, 0, 30 * time.Second}, {1000, 0.5, 0, 10 * time.Second},
