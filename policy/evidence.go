@@ -30,22 +30,23 @@ type Evidence struct {
 	Whole  Performance `json:"whole"` // since the candidate first got traffic
 
 	// What a new leader begins anew.
-	accepted  int64 // the document that the judges are set by
-	shares    shares
-	slow      judge.LatencyEvidence
-	since     onset // of errors
-	sinceGRPC onset // of named gRPC statuses
-	live      judge.Pending
-	next      judge.Pending // the candidate's
-	unrest    time.Duration // what is left of the time in which share seen says nothing, after an incident of live
-	weight    Weight
-	recent    meter
-	parts     []judge.Part
-	issued    []judge.ProxyIssued
-	excess    float64
-	bounded   time.Duration // since the bound on it was computed
-	worded    time.Duration // since the words were chosen
-	turn      turn          // the present one, kept for its memory
+	accepted   int64 // the document that the judges are set by
+	shares     shares
+	wordsEvery time.Duration
+	slow       judge.LatencyEvidence
+	since      onset // of errors
+	sinceGRPC  onset // of named gRPC statuses
+	live       judge.Pending
+	next       judge.Pending // the candidate's
+	unrest     time.Duration // what is left of the time in which share seen says nothing, after an incident of live
+	weight     Weight
+	recent     meter
+	parts      []judge.Part
+	issued     []judge.ProxyIssued
+	excess     float64
+	bounded    time.Duration // since the bound on it was computed
+	worded     time.Duration // since the words were chosen
+	turn       turn          // the present one, kept for its memory
 }
 
 // Gauge is the judge of one quantity, by the name under which the document lists it.

@@ -19,7 +19,7 @@ type Finding struct {
 // word chooses a judgement's words: the reason is the metric that the evidence comes from, the findings are all of them.
 func (e *Evidence) word(j *Judgement, t *turn) {
 	e.worded += t.Length
-	if e.worded < wordsEvery && !t.NewStep && j.Verdict == e.Latest.Verdict && j.Reason != "" {
+	if e.worded < e.wordy() && !t.NewStep && j.Verdict == e.Latest.Verdict && j.Reason != "" {
 		return
 	}
 	e.worded = 0
@@ -39,6 +39,17 @@ func (e *Evidence) word(j *Judgement, t *turn) {
 		}
 	}
 }
+
+// wordy is how long the same words stand.
+func (e *Evidence) wordy() time.Duration {
+	if e.wordsEvery > 0 {
+		return e.wordsEvery
+	}
+	return wordsEvery
+}
+
+// WordsEvery sets how often the words of a judgement are chosen anew while its verdict stays the same; otherwise it is once a second. They cost more than the judging.
+func (e *Evidence) WordsEvery(d time.Duration) { e.wordsEvery = d }
 
 func (t *turn) live() string      { return t.served.Live.Backend }
 func (t *turn) candidate() string { return t.served.Release.Candidate.Backend }
@@ -222,16 +233,18 @@ func (e *Evidence) users(t *turn) string {
 	return fmt.Sprintf("users had %s (%s: %s; %s: %s)", arm(&all), t.live(), arm(&e.Whole.Live), t.candidate(), arm(&e.Whole.Candidate))
 }
 
+// mostNumbers is about how many there are.
+const mostNumbers = 48
+
 // numbers are what the history keeps of a moment.
 func (e *Evidence) numbers(t *turn) map[string]float64 {
 	found := t.found
-	to := map[string]float64{
-		"log": e.Latest.Log, "peak": e.Peak, "errors": found.Log, "errorsMax": found.LogMax, "errorsLimit": found.LogLimit, "phi": found.Phi,
-		"limit": -math.Log(float64(*t.served.Service.Analysis.FalseRollback)), "excess": e.excess,
-		"stepCandidate": float64(found.StepCandidate.Good + found.StepCandidate.Bad), "stepCandidateErrors": float64(found.StepCandidate.Bad),
-		"stepLive": float64(found.StepLive.Good + found.StepLive.Bad), "stepLiveErrors": float64(found.StepLive.Bad),
-		"candidate": float64(found.Candidate.Good + found.Candidate.Bad), "candidateErrors": float64(found.Candidate.Bad),
-	}
+	to := make(map[string]float64, mostNumbers)
+	to["log"], to["peak"], to["limit"], to["excess"] = e.Latest.Log, e.Peak, -math.Log(float64(*t.served.Service.Analysis.FalseRollback)), e.excess
+	to["errors"], to["errorsMax"], to["errorsLimit"], to["phi"] = found.Log, found.LogMax, found.LogLimit, found.Phi
+	to["stepCandidate"], to["stepCandidateErrors"] = float64(found.StepCandidate.Good+found.StepCandidate.Bad), float64(found.StepCandidate.Bad)
+	to["stepLive"], to["stepLiveErrors"] = float64(found.StepLive.Good+found.StepLive.Bad), float64(found.StepLive.Bad)
+	to["candidate"], to["candidateErrors"] = float64(found.Candidate.Good+found.Candidate.Bad), float64(found.Candidate.Bad)
 	for i, p := range e.parts {
 		if p.Weight > 0 {
 			to["log."+e.metric(i)] = p.Log

@@ -80,22 +80,24 @@ func (p Performance) Blend() ArmPerformance {
 }
 
 // ErrorShare is the share of requests that failed, 0 without requests.
-func (a ArmPerformance) ErrorShare() float64 { return float64(a.Errors) / float64(max(1, a.Requests)) }
+func (a *ArmPerformance) ErrorShare() float64 { return float64(a.Errors) / float64(max(1, a.Requests)) }
 
 // numbers adds what the history tells of a time, under names that begin with prefix: "whole.", "step.".
 func (p Performance) numbers(to map[string]float64, prefix string, quality []Quality) {
-	for name, arm := range map[string]ArmPerformance{"live.": p.Live, "candidate.": p.Candidate, "all.": p.Blend()} {
-		name = prefix + name
-		to[name+"requests"], to[name+"errors"] = float64(arm.Requests), arm.ErrorShare()
-		for word, q := range map[string]float64{"p50": 0.5, "p99": 0.99} {
-			if ms := arm.Times.Quantile(q); ms > 0 {
-				to[name+word+"Ms"] = ms
-			}
-		}
-		for i, s := range arm.Quality {
-			if s.Count > 0 && i < len(quality) {
-				to[name+quality[i].ORCA] = s.Mean()
-			}
+	all := p.Blend()
+	p.Live.numbers(to, prefix+"live.", quality)
+	p.Candidate.numbers(to, prefix+"candidate.", quality)
+	all.numbers(to, prefix+"all.", quality)
+}
+
+func (a *ArmPerformance) numbers(to map[string]float64, prefix string, quality []Quality) {
+	to[prefix+"requests"], to[prefix+"errors"] = float64(a.Requests), a.ErrorShare()
+	if p99 := a.Times.Quantile(0.99); p99 > 0 {
+		to[prefix+"p50Ms"], to[prefix+"p99Ms"] = a.Times.Quantile(0.5), p99
+	}
+	for i, s := range a.Quality {
+		if s.Count > 0 && i < len(quality) {
+			to[prefix+quality[i].ORCA] = s.Mean()
 		}
 	}
 }

@@ -36,6 +36,7 @@ type turn struct {
 	timed   bool  // there are any
 
 	found   judge.Evidence // of errors
+	log     float64        // of the evidence of all metrics
 	trip    judge.Trip
 	tripped bool
 }

@@ -19,12 +19,12 @@ const (
 // judge puts all metrics together to one judgement: healthy needs enough requests, no report missing, no incident, and evidence below the square root of its limit.
 func (e *Evidence) judge(t *turn) Judgement {
 	limit := -math.Log(float64(*t.served.Service.Analysis.FalseRollback))
-	total := e.mix(t)
-	e.Peak = max(e.Peak, total)
+	t.log = e.mix(t)
+	e.Peak = max(e.Peak, t.log)
 	e.bound(t)
 	step := t.found.StepCandidate
 	j := Judgement{
-		Incident: t.found.Incident, Log: total, Excess: e.excess, Rate: e.Rates.Live + e.Rates.Candidate, StepRequests: step.Good + step.Bad,
+		Incident: t.found.Incident, Log: t.log, Excess: e.excess, Rate: e.Rates.Live + e.Rates.Candidate, StepRequests: step.Good + step.Bad,
 		Reason: e.Latest.Reason, Numbers: e.Latest.Numbers, Findings: e.Latest.Findings, Users: e.Latest.Users,
 	}
 	switch {
@@ -137,7 +137,7 @@ func (e *Evidence) unsettling(t *turn, limit float64) string {
 		return "the first whole report after a change of endpoints"
 	case t.found.Incident:
 		return fmt.Sprintf("%s's own errors to pass (an incident of both)", t.live())
-	case judge.Mix(e.parts) >= limit/2:
+	case t.log >= limit/2:
 		return "the evidence to become clear"
 	case t.found.LogLimit >= t.found.Limit/2:
 		return fmt.Sprintf("%s's errors to be clear of their limit of %s", candidate, *a.Limits.Errors)

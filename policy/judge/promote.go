@@ -5,7 +5,8 @@ import "math"
 const (
 	claims      = 7    // number of claims that are bet against
 	excessAlpha = 0.05 // probability that the bound is ever below the true excess (judge.md 2e, α_p)
-	bisections  = 40
+	tangents    = 40   // of a convex function, at most; about six are enough
+	exactly     = 1e-9 // how near to the bound it is enough to come, from above
 )
 
 // claimed are the claims that are bet against: that the candidate is worse than the margin by more than leaves it this part of what it would have (judge.md 2e).
@@ -36,33 +37,49 @@ func (x *excess) turn(b boundary, a arms) {
 	}
 }
 
-// refutes reports whether the evidence refutes an excess of d and of more.
-func (x *excess) refutes(d float64) bool {
+// wealth is the log of the wealth against an excess of d, and how fast that grows with d.
+func (x *excess) wealth(d float64) (log, growth float64) {
 	top := never
 	for i, won := range x.won {
 		top = max(top, won+d*x.paid[i])
 	}
 	sum := 0.0
 	for i, stake := range wagered() {
-		sum += stake * math.Exp(x.won[i]+d*x.paid[i]-top)
+		part := stake * math.Exp(x.won[i]+d*x.paid[i]-top)
+		sum += part
+		growth += part * x.paid[i]
 	}
-	return top+math.Log(sum) >= -math.Log(excessAlpha)
+	return top + math.Log(sum), growth / sum
 }
 
-// bound is the smallest excess that is refuted; 1 if none is.
+// bound is the smallest excess that is refuted; 1 if none is. The log of a sum of exponentials is convex, so that its tangents (Newton's method) come near the bound
+// from above and never pass it: what they stop at is refuted.
 func (x *excess) bound() float64 {
-	if x.refutes(0) {
+	limit := -math.Log(excessAlpha)
+	d := 1.0
+	for range tangents {
+		log, growth := x.wealth(d)
+		if log < limit {
+			return min(1, d+exactly) // only at 1, or by a rounding error
+		}
+		next := d - (log-limit)/growth
+		if !(next > 0) {
+			return x.least()
+		}
+		if d-next < exactly {
+			break
+		}
+		d = next
+	}
+	return d
+}
+
+// least is 0 if even that is refuted, and next to it otherwise.
+func (x *excess) least() float64 {
+	if log, _ := x.wealth(0); log >= -math.Log(excessAlpha) {
 		return 0
 	}
-	low, high := 0.0, 1.0
-	for range bisections {
-		if middle := (low + high) / 2; x.refutes(middle) {
-			high = middle
-		} else {
-			low = middle
-		}
-	}
-	return high
+	return exactly
 }
 
 // Excess returns how much more than the margin's ratio times live's error share the candidate's may still be, as a share from 0 to 1: 1 before there is evidence. It is

@@ -134,3 +134,32 @@ func TestZeroValueBeginsAnew(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 }
+
+// The bound is the least excess that is refuted, which halving an interval finds, too.
+func TestTheBoundIsTheLeastExcessThatIsRefuted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var x excess
+		for i := range claims {
+			x.won[i] = rapid.Float64Range(-1e4, 10).Draw(t, "won")
+			x.paid[i] = rapid.SampledFrom([]float64{0, 1, 30, 1e3, 1e6, 1e9}).Draw(t, "paid") * rapid.Float64Range(0, 1).Draw(t, "part")
+		}
+		refutes := func(d float64) bool {
+			log, _ := x.wealth(d)
+			return log >= -math.Log(excessAlpha)
+		}
+		low, high := 0.0, 1.0
+		for range 60 {
+			if middle := (low + high) / 2; refutes(middle) {
+				high = middle
+			} else {
+				low = middle
+			}
+		}
+		if refutes(0) {
+			high = 0
+		}
+		if got := x.bound(); got < high-1e-12 || got > high+2*exactly {
+			t.Fatalf("%v, not %v", got, high)
+		}
+	})
+}
