@@ -159,7 +159,7 @@ func (e *Evidence) latencyText(t *turn, convicted bool) string {
 	if e.slow.Threshold == 0 {
 		return fmt.Sprintf("latency: p99 %s %s against %s %s", t.candidate(), millis(times.Candidate.P99), t.live(), millis(times.Live.P99))
 	}
-	return fmt.Sprintf("latency: longer than %s took %s against %s; p99 %s against %s", millis(float64(e.slow.Threshold)),
+	return fmt.Sprintf("latency: above %s %s against %s; p99 %s against %s", millis(float64(e.slow.Threshold)),
 		armText(t.candidate(), times.Candidate.Counts), armText(t.live(), times.Live.Counts), millis(times.Candidate.P99), millis(times.Live.P99))
 }
 

@@ -61,7 +61,7 @@ func TestEachMetricConvictsByItselfAndIsTheReason(t *testing.T) {
 		says  []string
 	}{
 		"errors":  {func(r *Reading) { r.Candidate = Counts{OK: 22, Errors: 3, Issued: 25} }, []string{"errors: green 12 % (", "against blue 0 % (", " s; evidence ", "limit 100 : 1"}},
-		"latency": {func(r *Reading) { r.Times.Candidate = judge.Histogram{40: 25} }, []string{"latency: longer than", "took green", "against blue"}},
+		"latency": {func(r *Reading) { r.Times.Candidate = judge.Histogram{40: 25} }, []string{"latency: above ", " green ", "against blue"}},
 		"p99": {func(r *Reading) {
 			r.Times.Live, r.Times.Candidate = judge.Histogram{80: 75}, judge.Histogram{80: 25}
 		}, []string{"p99: green", "above its limit of 2s"}},
