@@ -392,3 +392,34 @@ func TestSpansForget(t *testing.T) {
 		t.Errorf("after 10 s: %+v", found.Recent)
 	}
 }
+
+// A service with a request a second has turns with one of live's or one of the candidate's. Alone none of them says anything.
+func TestSingleRequestsAreTakenTogether(t *testing.T) {
+	l := learned(slowDefaults())
+	one, slow := spread(map[int]uint64{15: 1}), spread(map[int]uint64{700: 1})
+	for i := range 200 {
+		if turn := half(one, nil); i%2 == 0 {
+			l.Turn(turn)
+		} else {
+			l.Turn(half(nil, slow))
+		}
+	}
+	if found := l.Evidence(); !found.Convicted {
+		t.Errorf("%+v", found)
+	}
+}
+
+// What happened at one share must not be taken together with what happened at another: a slow spell in between would look like the candidate's.
+func TestWhatWaitsIsBetOnBeforeTheShareChanges(t *testing.T) {
+	l := learned(slowDefaults())
+	l.Turn(half(bell(), bell()))
+	before := l.Evidence().Log
+	l.Turn(half(spread(map[int]uint64{15: 8}), spread(map[int]uint64{700: 8})))
+	if now := l.Evidence().Log; now != before {
+		t.Fatalf("16 requests moved the evidence from %v to %v", before, now)
+	}
+	l.Turn(judge.LatencyTurn{Length: time.Second, Share: 0.9, NewStep: true})
+	if now := l.Evidence().Log; now <= before {
+		t.Errorf("they still wait: %v", now)
+	}
+}
