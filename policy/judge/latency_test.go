@@ -271,6 +271,10 @@ func TestNextReleaseStartsFromWhatIsKnownOfLive(t *testing.T) {
 	if found.Convicted || found.LogMax != 0 || found.Thresholds != 6 || found.Release != (judge.ArmTimes{}) || found.Recent != (judge.ArmTimes{}) {
 		t.Errorf("%+v", found)
 	}
+	// All quantiles are still known: the highest threshold is that of the 99.9 %.
+	if after := l.HungAfter(); after != 3*time.Second {
+		t.Errorf("hung after %s", after)
+	}
 	// Live is another now, and much of what was known of it is wrong: some seconds outweigh it.
 	for range 10 {
 		l.Observe(spread(map[int]uint64{450: 500, 950: 500}), time.Second)
