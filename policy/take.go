@@ -60,9 +60,10 @@ func (e *Evidence) turnOf(reading Reading, s *Served) *turn {
 	e.next.After(after)
 	live := e.live.Turn(reading.Interval, reading.Live.Issued, reading.Live.Finished(), reading.LiveActive)
 	next := e.next.Turn(reading.Interval, reading.Candidate.Issued, reading.Candidate.Finished(), reading.CandidateActive)
-	t.times.Live[judge.Buckets-1] += live
-	t.times.Candidate[judge.Buckets-1] += next
-	t.timed = t.timed || live+next > 0
+	if t.timed = t.timed || live+next > 0; t.timed {
+		e.live.Settle(&t.times.Live)
+		e.next.Settle(&t.times.Candidate)
+	}
 	return t
 }
 

@@ -2,10 +2,11 @@
 //
 // Errors is an e-process on the errors of both arms: its wealth reaches 1/α with probability α at most while the candidate is healthy, whatever live's rate does
 // and whatever the split is. Guard is the hard rail beside it, for the warm-up and for what needs no statistics. Seen convicts a candidate that its proxies cannot
-// reach. Gauge compares what requests report of themselves, or what is read of both arms from time to time. All are plain values: no clock, no goroutine, no
-// allocation per turn, memory of fixed size (but for what Seen keeps of each proxy). None may be used by two goroutines at once.
+// reach. Latency is to times what Errors is to errors, and Pending finds the requests that no time comes of. Gauge compares what requests report of themselves, or what is
+// read of both arms from time to time; Mix makes one decision of all of them. All are plain values: no clock, no goroutine, no allocation per turn, memory of fixed size
+// (but for what Seen keeps of each proxy). None may be used by two goroutines at once.
 //
-// The reference is judge.md: section 1 (why), 2a (errors), 2c (gauges), 2d (guard rail) and 2g (turns below a second).
+// The reference is judge.md: section 1 (why), 2a (errors), 2b (latency), 2c (gauges), 2d (guard rail), 2f (all together) and 2g (turns below a second).
 package judge
 
 import (

@@ -9,7 +9,7 @@ const (
 	aims      = 6    // thresholds, at most
 	slowness  = 7    // effect sizes that are bet on
 	enough    = 20   // requests of live without which no threshold is chosen
-	known     = 1000 // what live did before a release counts as this many requests at most
+	known     = 1100 // what live did before a release counts as this many requests at most: just enough for all quantiles, rounded down as they are
 	overLimit = 0.01 // share of requests that may be slower than the limit: it is one on the p99
 	mostIdle  = time.Minute
 	fewest    = 20 // requests to bet on at once: among fewer, live's are too few to be compared with
@@ -142,6 +142,7 @@ func (l *Latency) Anew() {
 	}
 	l.all, l.step, l.recent, l.idle = times{}, times{}, lately{}, 0
 	l.begin(l.settings.fit())
+	l.next = max(enough, l.usual.Total()*3/2)
 }
 
 // choose sets the thresholds to the bounds nearest above some of live's quantiles, from what is known of it. Twenty requests are enough: their median lies between the

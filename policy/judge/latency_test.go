@@ -2,7 +2,6 @@ package judge_test
 
 import (
 	"math"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -272,6 +271,10 @@ func TestNextReleaseStartsFromWhatIsKnownOfLive(t *testing.T) {
 	if found.Convicted || found.LogMax != 0 || found.Thresholds != 6 || found.Release != (judge.ArmTimes{}) || found.Recent != (judge.ArmTimes{}) {
 		t.Errorf("%+v", found)
 	}
+	// All quantiles are still known: the highest threshold is that of the 99.9 %.
+	if after := l.HungAfter(); after != 3*time.Second {
+		t.Errorf("hung after %s", after)
+	}
 	// Live is another now, and much of what was known of it is wrong: some seconds outweigh it.
 	for range 10 {
 		l.Observe(spread(map[int]uint64{450: 500, 950: 500}), time.Second)
@@ -357,38 +360,33 @@ func TestZeroLatencyJudgesWithTheDefaults(t *testing.T) {
 	}
 }
 
-func TestQuantilesAreInterpolated(t *testing.T) {
-	h := spread(map[int]uint64{42: 100})
-	for q, want := range map[float64]float64{0: 41, 0.25: 42, 0.5: 43, 1: 45, -1: 41, 2: 45} {
-		if got := h.Quantile(q); math.Abs(got-want) > 1e-9 {
-			t.Errorf("quantile %v is %v, not %v", q, got, want)
+// A service with a request a second has turns with one of live's or one of the candidate's. Alone none of them says anything.
+func TestSingleRequestsAreTakenTogether(t *testing.T) {
+	l := learned(slowDefaults())
+	one, slow := spread(map[int]uint64{15: 1}), spread(map[int]uint64{700: 1})
+	for i := range 200 {
+		if turn := half(one, nil); i%2 == 0 {
+			l.Turn(turn)
+		} else {
+			l.Turn(half(nil, slow))
 		}
 	}
-	if got := (&judge.Histogram{}).Quantile(0.5); got != 0 {
-		t.Errorf("no requests have a median of %v", got)
-	}
-	drawn := lognormal(1).draw(rand.New(rand.NewPCG(1, 1)), 1e6)
-	if p50, p99 := drawn.Quantile(0.5), drawn.Quantile(0.99); math.Abs(p50-50) > 0.5 || math.Abs(p99-250) > 5 {
-		t.Errorf("p50 %v, p99 %v", p50, p99)
+	if found := l.Evidence(); !found.Convicted {
+		t.Errorf("%+v", found)
 	}
 }
 
-// What was long ago must not be in the quantiles of the last seconds, and no step's in the next one's.
-func TestSpansForget(t *testing.T) {
+// What happened at one share must not be taken together with what happened at another: a slow spell in between would look like the candidate's.
+func TestWhatWaitsIsBetOnBeforeTheShareChanges(t *testing.T) {
 	l := learned(slowDefaults())
-	for range 20 {
-		l.Turn(half(bell(), spread(map[int]uint64{5: 100})))
+	l.Turn(half(bell(), bell()))
+	before := l.Evidence().Log
+	l.Turn(half(spread(map[int]uint64{15: 8}), spread(map[int]uint64{700: 8})))
+	if now := l.Evidence().Log; now != before {
+		t.Fatalf("16 requests moved the evidence from %v to %v", before, now)
 	}
-	turn := half(bell(), spread(map[int]uint64{7: 100}))
-	turn.NewStep = true
-	for i := range 10 {
-		l.Turn(turn)
-		turn.NewStep = false
-		if found := l.Evidence(); found.Step.Candidate.P99 < 7 || found.Release.Candidate.P50 > 6.5 || i == 0 && found.Recent.Candidate.P50 > 7 {
-			t.Errorf("after %d turns: %+v", i+1, found)
-		}
-	}
-	if found := l.Evidence(); found.Recent.Candidate.P50 < 7 {
-		t.Errorf("after 10 s: %+v", found.Recent)
+	l.Turn(judge.LatencyTurn{Length: time.Second, Share: 0.9, NewStep: true})
+	if now := l.Evidence().Log; now <= before {
+		t.Errorf("they still wait: %v", now)
 	}
 }
