@@ -29,7 +29,7 @@ func right(part float64) quality {
 
 func qualities() []quality {
 	return []quality{
-		right(0.9), right(0.99), right(0.999), right(0.02),
+		right(0.9), right(0.99), right(0.997), right(0.999), right(0.02),
 		{"normal", true, func(random *rand.Rand) float64 { return 5 + random.NormFloat64() }},
 		{"exponential time", false, func(random *rand.Rand) float64 { return random.ExpFloat64() }},
 		{"lognormal time", false, func(random *rand.Rand) float64 { return math.Exp(random.NormFloat64()) }},

@@ -13,7 +13,7 @@ const (
 	clipped       = 0.9205      // the variance of a standard normal quantity that is clipped at ±2
 	mostAlike     = 0.95        // autocorrelation
 	remember      = 1 - 1.0/256 // of the sums that tell it, with each sample
-	skewAllowance = 0.15
+	skewAllowance = 0.1
 	constantPart  = 1e-6 // of a quantity's size: a scatter below it is that of the numbers' last digits
 )
 
@@ -111,19 +111,22 @@ func (s *scatter) learn() {
 	}
 }
 
-// within is the variance that differences within samples tell, none of them above most.
+// within is the variance that differences within samples tell, none of them above most, and one standard error more: of rare events few were seen.
 func (s *scatter) within(most float64) (variance float64, ok bool) {
-	squares, pairs := 0.0, 0.0
+	sum, squares, pairs := 0.0, 0.0, 0.0
 	for i := range s.n {
 		l := s.back(i)
-		squares += min(l.squares, most*l.pairs)
+		part := min(l.squares, most*l.pairs)
+		sum += part
+		squares += part * part
 		pairs += l.pairs
 	}
-	return squares / max(pairs, 1), pairs >= scatterLeast
+	n := float64(s.n)
+	return (sum + math.Sqrt(max(0, squares-sum*sum/n))) / max(pairs, 1), pairs >= scatterLeast
 }
 
-// spread is the standard deviation of differences, those beyond two of it clipped. Where more than half of them are nothing, as with rare events, none can be called
-// too large.
+// spread is the standard deviation of differences, those beyond two of it clipped. Where most differences are next to nothing but for a few, as with rare events,
+// the few are what matters, and none can be called too large.
 func spread(offs []float64) (deviation float64, rare bool) {
 	var sizes [scatterSlots]float64
 	squares := 0.0
@@ -131,15 +134,16 @@ func spread(offs []float64) (deviation float64, rare bool) {
 		sizes[i] = math.Abs(off)
 		squares += off * off
 	}
-	most := 2 * consistent * median(sizes[:len(offs)])
-	if most == 0 {
-		return math.Sqrt(squares / float64(len(offs))), true
+	n := float64(len(offs))
+	usual, all := consistent*median(sizes[:len(offs)]), math.Sqrt(squares/n)
+	if usual <= all/3 {
+		return all, true
 	}
 	squares = 0
 	for _, off := range offs {
-		squares += min(off*off, most*most)
+		squares += min(off*off, 4*usual*usual)
 	}
-	return math.Sqrt(squares / float64(len(offs)) / clipped), false
+	return math.Sqrt(squares / n / clipped), false
 }
 
 // calibrate sets ψ: as for the normal law with some slack, or more where live's own differences have larger tails. A difference and its negative are equally likely,
