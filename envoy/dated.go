@@ -11,9 +11,12 @@ func Dated(version string) string {
 	switch {
 	case minor < 36:
 		return "older than 1.36, the oldest Envoy that rampart was tried with"
+	case minor < 38:
+		// envoy-measured.md §14
+		return "older than 1.38: it keeps no statistics of running releases, so what passes through it is judged by errors alone, not by latency or gRPC status"
 	case minor < 39:
 		// envoy-measured.md §2
-		return "older than 1.39: its load reports leave out refused connections, so a candidate that refuses them is only convicted by the traffic it lacks"
+		return "older than 1.39: its load reports leave out refused connections, which are read from its statistics up to a second later"
 	}
 	return ""
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -141,6 +143,9 @@ func FuzzLoadReport(f *testing.F) {
 		Node: &corev3.Node{Id: "edge-1"}, ClusterStats: []*endpointv3.ClusterStats{statsOf("shop/blue", policy.Counts{OK: 300, Errors: 2, Issued: 5}, time.Second)},
 	}))
 	f.Add(serialised(f, &loadstatsv3.LoadStatsRequest{ClusterStats: []*endpointv3.ClusterStats{statsOf("a", policy.Counts{OK: 1 << 63}, -1), statsOf("a", policy.Counts{}, 0)}}))
+	for _, recorded := range []string{"load-1.38.bin", "load-1.40.bin"} {
+		f.Add(recording(f, recorded))
+	}
 	f.Add([]byte{0x12, 0x03, 0x0a, 0x01, 'a', 0x0b, 0x0c})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := loadReport{wantNode: true}
@@ -160,6 +165,16 @@ func FuzzLoadReport(f *testing.F) {
 		same(t, "node", r.node, originOf(request.GetNode()))
 		same(t, "samples", fmt.Sprint(r.samples), fmt.Sprint(samplesOf(&request)))
 	})
+}
+
+// recording is a message of a real Envoy, without its node.
+func recording(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func originOf(n *corev3.Node) origin {
@@ -188,14 +203,7 @@ func BenchmarkDecodeReport(b *testing.B) {
 	data := serialised(b, &loadstatsv3.LoadStatsRequest{Node: bigNode(), ClusterStats: []*endpointv3.ClusterStats{
 		statsOf("shop/blue", policy.Counts{OK: 75}, 250*time.Millisecond), statsOf("shop/green", policy.Counts{OK: 25}, 250*time.Millisecond),
 	}})
-	reference := testing.Benchmark(func(b *testing.B) {
-		for b.Loop() {
-			var request loadstatsv3.LoadStatsRequest
-			if err := proto.Unmarshal(data, &request); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	reference := meanTime(500, func() error { return proto.Unmarshal(data, &loadstatsv3.LoadStatsRequest{}) })
 	b.ReportAllocs()
 	var r loadReport
 	for b.Loop() {
@@ -204,6 +212,17 @@ func BenchmarkDecodeReport(b *testing.B) {
 		}
 	}
 	ours := float64(b.Elapsed().Nanoseconds()) / float64(b.N)
-	b.ReportMetric(float64(reference.NsPerOp())/ours, "times-faster")
+	b.ReportMetric(reference/ours, "times-faster")
 	b.ReportMetric(float64(len(data)), "report-bytes")
+}
+
+// meanTime is how many nanoseconds something takes. A benchmark within a benchmark would wait for itself.
+func meanTime(rounds int, do func() error) float64 {
+	began := time.Now()
+	for range rounds {
+		if err := do(); err != nil {
+			panic(err)
+		}
+	}
+	return float64(time.Since(began).Nanoseconds()) / float64(rounds)
 }

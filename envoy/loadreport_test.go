@@ -168,7 +168,10 @@ func (p *proxy) say(stats ...*endpointv3.ClusterStats) {
 }
 
 func wantShop() []Wanted {
-	return []Wanted{{Service: "shop", LivePool: "shop/blue", CandidatePool: "shop/green", Release: "green-7", Gateways: []string{"edge"}}}
+	return []Wanted{{
+		Service: "shop", Release: "green-7", Gateways: []string{"edge"}, Metrics: []string{"named_metrics.speed", "named_metrics.quality"},
+		LivePool: "shop/blue", CandidatePool: "shop/green", LiveArm: "shop/blue|none", CandidateArm: "shop/green|blue",
+	}}
 }
 
 func (d *desk) take() policy.Reading {

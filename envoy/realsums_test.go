@@ -70,12 +70,18 @@ func (r *rig) releases(blue, green *model, change func(*policy.Service)) *testen
 	rest := shopOf(blue, green)
 	change(&rest.Service)
 	rest.Live.Definition = rest.Service.Backends["blue"]
+	return r.observes(rest, func() { _, _ = r.ask("/") })
+}
+
+// observes is releases for any service that can be asked.
+func (r *rig) observes(rest *policy.Served, ask func()) *testenv.Envoy {
+	r.t.Helper()
 	r.serve(rest, envoy.State{})
 	one := r.envoy("edge-1", asWritten)
 	r.serve(releasing(rest, policy.Gated, 0), envoy.State{Permit: true})
 	r.confirmed("shop", 1)
 	r.sees("statistics of live", func(sum policy.Reading) bool {
-		_, _ = r.ask("/")
+		ask()
 		return sum.Times != nil
 	})
 	r.serve(releasing(rest, policy.Shifting, 5000), envoy.State{Permit: true})
