@@ -35,12 +35,17 @@ type sender struct {
 // sends opens a stream with a first message.
 func (d *desk) sends(node string, minor uint32, stats ...*prometheus.MetricFamily) *sender {
 	d.t.Helper()
+	return d.sendsFrom(nodeOf(node, minor), stats...)
+}
+
+func (d *desk) sendsFrom(node *corev3.Node, stats ...*prometheus.MetricFamily) *sender {
+	d.t.Helper()
 	stream, err := metricsv3.NewMetricsServiceClient(d.conn).StreamMetrics(d.t.Context())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	s := &sender{d: d, node: node, stream: stream, stamp: 1}
-	s.send(500*time.Millisecond, &metricsv3.StreamMetricsMessage{Identifier: &metricsv3.StreamMetricsMessage_Identifier{Node: nodeOf(node, minor)}, EnvoyMetrics: stats})
+	s := &sender{d: d, node: node.GetId(), stream: stream, stamp: 1}
+	s.send(500*time.Millisecond, &metricsv3.StreamMetricsMessage{Identifier: &metricsv3.StreamMetricsMessage_Identifier{Node: node}, EnvoyMetrics: stats})
 	return s
 }
 

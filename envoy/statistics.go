@@ -71,7 +71,7 @@ func (c *Collector) dismiss(s *statsStream) {
 	n.statistics = slices.DeleteFunc(n.statistics, func(other *statsStream) bool { return other == s })
 	c.tidy(s.node)
 	if len(s.arms) > 0 {
-		c.config.Log.Info("a proxy's statistics have ended: the times of what it finishes until they come again are not known", "proxy", s.node)
+		c.config.Log.Warn("a proxy's statistics have ended: the times of what it finishes until they come again are not known", "proxy", s.node)
 	}
 }
 
@@ -94,7 +94,7 @@ func (c *Collector) countStatistics(s *statsStream, report *statsReport, now tim
 	watched := *c.watched.Load()
 	s.turn(c.generation, watched, now)
 	for _, r := range report.counts {
-		if watched[r.watch.cluster] == r.watch {
+		if watched[r.watch.cluster] == r.watch && slices.Contains(c.wanted[r.watch.service].Gateways, s.gateway) {
 			s.count(r, now)
 		}
 	}

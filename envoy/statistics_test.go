@@ -240,6 +240,18 @@ func TestProxiesThatSendOnlyOneSideAreNotCompared(t *testing.T) {
 	same(t, "blue without green", got.Live.Total()+got.Candidate.Total(), 1)
 }
 
+func TestProxiesOfOtherGatewaysDoNotCount(t *testing.T) {
+	d := newDesk(t)
+	d.c.Want(wantShop())
+	node := nodeOf("far-1", 40)
+	node.Cluster = "elsewhere"
+	s := d.sendsFrom(node, both(live(1000, 10, 5), candidate(100, 1, 5))...)
+	s.flush(both(live(1001, 10, 7), candidate(101, 1, 8))...)
+	if got := d.take().Times; got != nil {
+		t.Errorf("it counts: %+v", got)
+	}
+}
+
 func TestAProxyWithoutTimelyStatisticsIsTimeless(t *testing.T) {
 	d := newDesk(t)
 	p := d.running("edge-1")

@@ -36,8 +36,8 @@ type modelTimes struct {
 // ModelReport is what a model server knows of itself.
 type ModelReport struct {
 	modelTimes
-	Good int64 `json:"good"` // answers 200
-	Bad  int64 `json:"bad"`  // answers 500
+	Good int64 `json:"good"` // answers that did not fail
+	Bad  int64 `json:"bad"`  // answers that did
 }
 
 // announcement is what a model server tells the process that started it, once, on descriptor 3.
@@ -46,16 +46,16 @@ type announcement struct {
 	Controls string `json:"controls"`
 }
 
-// modelServer is a version of a model behind HTTP: it takes its time, as inference does, and names its version in each answer.
+// modelServer is a version of a model behind HTTP and gRPC: it takes its time, as inference does, and names its version in each answer.
 type modelServer struct {
 	version string        // fixed from the start
 	median  time.Duration // fixed from the start
 	sigma   float64       // fixed from the start
 	began   time.Time     // fixed from the start; with a monotonic reading
 
-	mu     sync.Mutex
-	share  float64     // of requests that fail; guarded by mu
-	report ModelReport // guarded by mu
+	mu        sync.Mutex
+	behaviour Behaviour   // guarded by mu
+	report    ModelReport // guarded by mu
 }
 
 // ModelMain is the body of a model server's process: it serves until ctx ends. Its flags are those StartModel gives it.
@@ -97,10 +97,14 @@ func (m *modelServer) run(ctx context.Context, listen string, announce *os.File)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /fail", m.setShare)
+	mux.HandleFunc("POST /behave", m.setBehaviour)
 	mux.HandleFunc("GET /report", m.tell)
 	ended := make(chan error, 2)
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	servers := []*http.Server{{Handler: http.HandlerFunc(m.answer), ErrorLog: quiet}, {Handler: mux, ErrorLog: quiet}}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for gRPC
+	servers := []*http.Server{{Handler: http.HandlerFunc(m.answer), ErrorLog: quiet, Protocols: &protocols}, {Handler: mux, ErrorLog: quiet}}
 	for i, listener := range []net.Listener{users, control} {
 		go func() { ended <- servers[i].Serve(listener) }()
 	}
@@ -115,28 +119,24 @@ func (m *modelServer) run(ctx context.Context, listen string, announce *os.File)
 	return err
 }
 
-// answer serves one user. Whether it fails is decided when the request comes, and shows when the answer goes, as with a model that dies of its input.
+// answer serves one user. What becomes of the request is decided when it comes, and shows when the answer goes, as with a model that dies of its input.
 func (m *modelServer) answer(w http.ResponseWriter, r *http.Request) {
-	fails := m.arrive()
+	f := m.arrive()
 	// The body is read so that the connection can be used again; what it says does not matter.
 	_, _ = io.Copy(io.Discard, r.Body)
-	timer := time.NewTimer(m.latency())
+	if f.hangs {
+		<-r.Context().Done()
+		return
+	}
+	timer := time.NewTimer(f.latency)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-r.Context().Done():
 		return
 	}
-	status := http.StatusOK
-	if fails {
-		status = http.StatusInternalServerError
-	}
-	m.count(fails)
-	w.Header().Set(VersionHeader, m.version)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	// A user who has gone does not read the body, which is nobody's loss.
-	_, _ = fmt.Fprintf(w, "{\"version\": %q, \"failed\": %t}\n", m.version, fails)
+	m.count(f.fails)
+	m.write(w, r, f)
 }
 
 // latency draws from the log-normal distribution.
@@ -148,11 +148,11 @@ func (m *modelServer) latency() time.Duration {
 func (m *modelServer) now() int64 { return m.began.UnixNano() + int64(time.Since(m.began)) }
 
 // arrive notes a request and decides its fate.
-func (m *modelServer) arrive() (fails bool) {
+func (m *modelServer) arrive() fate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.report.LastAsked = m.now()
-	return m.share > 0 && rand.Float64() < m.share
+	return m.behaviour.throw(m.latency())
 }
 
 // count notes an answer just before it is written, so that no user can have seen a bad one before its stamp.
@@ -179,10 +179,9 @@ func (m *modelServer) setShare(w http.ResponseWriter, r *http.Request) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if share > 0 {
-		m.report.Bad, m.report.FirstBad, m.report.LastBad = 0, 0, 0
-	}
-	m.share = share
+	next := m.behaviour
+	next.Fail = share
+	m.behave(next)
 }
 
 func (m *modelServer) tell(w http.ResponseWriter, _ *http.Request) {

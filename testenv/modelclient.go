@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,6 +86,16 @@ func (m *Model) Fail(ctx context.Context, share float64) error {
 	return err
 }
 
+// Behave changes how it treats its users, from the next request on. Behaviour that fails some starts the count of bad answers anew.
+func (m *Model) Behave(ctx context.Context, b Behaviour) error {
+	body, err := json.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("tell model server %s how to behave: %w", m.version, err)
+	}
+	_, err = m.send(ctx, http.MethodPost, "/behave", bytes.NewReader(body))
+	return err
+}
+
 // Report is what it has counted and stamped so far.
 func (m *Model) Report(ctx context.Context) (ModelReport, error) {
 	var report ModelReport
@@ -99,7 +110,11 @@ func (m *Model) Report(ctx context.Context) (ModelReport, error) {
 }
 
 func (m *Model) ask(ctx context.Context, method, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+m.at.Controls+path, nil)
+	return m.send(ctx, method, path, http.NoBody)
+}
+
+func (m *Model) send(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+m.at.Controls+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask model server %s: %w", m.version, err)
 	}
@@ -108,12 +123,12 @@ func (m *Model) ask(ctx context.Context, method, path string) ([]byte, error) {
 		return nil, fmt.Errorf("ask model server %s: %w", m.version, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(answer.Body)
+	said, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", answer.Status, strings.TrimSpace(string(body)))
+		err = fmt.Errorf("%s: %s", answer.Status, strings.TrimSpace(string(said)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask model server %s for %s: %w", m.version, filepath.Base(path), err)
 	}
-	return body, nil
+	return said, nil
 }
