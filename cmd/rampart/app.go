@@ -123,7 +123,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "release", Title: "Releases:"}, &cobra.Group{ID: "document", Title: "Documents:"}, &cobra.Group{ID: "system", Title: "System:"})
 	grouped := map[string][]*cobra.Command{
 		"release":  {newWatch(a), newWait(a), newWhy(a), newHistory(a), newReplay(a), newPause(a), newResume(a), newAdvance(a), newPromote(a), newRollback(a), newRetry(a)},
-		"document": {newApply(a), newDelete(a), newGet(a), newLint(a)},
+		"document": {newApply(a), newDelete(a), newGet(a), newLint(a), newSimulate(a)},
 		"system":   {newServe(a), newDemo(a), newBootstrap(a), newProxies(a), newAdopt(a), newEtcdctl(a), newVersion(a)},
 	}
 	for id, commands := range grouped {

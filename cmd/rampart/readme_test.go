@@ -49,6 +49,31 @@ func TestTheManualsDocumentsAreTaken(t *testing.T) {
 	}
 }
 
+// The manual's example of a simulation is asked as it stands, for fewer releases, and answers with every line of the table that it shows.
+func TestTheManualsSimulationIsAnswered(t *testing.T) {
+	text, err := os.ReadFile("../../docs/simulate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string) string {
+		found := regexp.MustCompile("(?s)```" + kind + "\n(.*?)```").FindStringSubmatch(string(text))
+		if found == nil {
+			t.Fatalf("no block of %s", kind)
+		}
+		return found[1]
+	}
+	args := strings.Fields(strings.Replace(block("sh"), "shop.yaml", "-", 1))
+	got := rampartWith(t.Context(), block("yaml"), append(args[1:], "--runs", "2")...)
+	if got.status != 0 || args[0] != "rampart" {
+		t.Fatalf("%v: exit status %d\n%s", args, got.status, got.err)
+	}
+	_, shown, _ := strings.Cut(block("text"), "\n\n")
+	for line := range strings.Lines(shown) {
+		label := regexp.MustCompile(`^ *\S+( \S+)*`).FindString(line)
+		contains(t, got.out, "\n"+label)
+	}
+}
+
 // adapted replaces what a test must not share with others, and lets a script wait where a person would see that it is time. Each of it must be there.
 func adapted(t *testing.T, script string, by [][2]string) string {
 	t.Helper()

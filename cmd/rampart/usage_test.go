@@ -26,6 +26,7 @@ func TestWhatIsNoCommandIsAUsageError(t *testing.T) {
 		{"apply", "apply: no documents given"},
 		{"apply nowhere.yaml", "apply: stat nowhere.yaml: no such file or directory"},
 		{"lint", "lint: no documents given"},
+		{"simulate shop.yaml", "say how many requests per second there are"},
 		{"wait shop --timeout soon", `wait: invalid argument "soon"`},
 		{"history shop --last 0", "history shop: --last 0 is not above 0"},
 		{"delete shop now", "delete: expected `delete SERVICE`"},
@@ -97,7 +98,7 @@ func TestTheDataFolderDependsOnTheUser(t *testing.T) {
 
 func TestHelpNamesEveryCommandOfTheManual(t *testing.T) {
 	got := rampart("--help")
-	for _, name := range strings.Fields("serve bootstrap apply delete get watch wait pause resume advance promote rollback retry why history proxies lint adopt etcdctl version completion") {
+	for _, name := range strings.Fields("serve bootstrap apply delete get watch wait pause resume advance promote rollback retry why history replay proxies lint simulate adopt etcdctl version completion") {
 		if !strings.Contains(got.out, "\n  "+name+" ") {
 			t.Errorf("%s is missing in:\n%s", name, got.out)
 		}

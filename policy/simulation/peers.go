@@ -10,11 +10,12 @@ import (
 const peerWindow = time.Minute
 
 // Flagger is Flagger's rule as its documents describe it: every Interval the candidate's success over the last minute is compared with Success; each failed check
-// counts, none is forgiven, and the Threshold-th rolls back. A minute without requests is a success.
+// counts, none is forgiven, and the Threshold-th rolls back. A minute without requests is a success. With a P99 a check fails, too, when the minute's is above it.
 type Flagger struct {
 	Interval  time.Duration
 	Threshold int
 	Success   float64
+	P99       time.Duration // 0: times are not looked at
 
 	check  check
 	failed int
@@ -25,7 +26,7 @@ func (f *Flagger) Observe(judge.Counts, time.Duration) {}
 
 // Turn checks when it is time to.
 func (f *Flagger) Turn(t judge.Turn) string {
-	if f.check.turn(t, f.Interval) && f.check.fails(f.Success) {
+	if f.check.turn(t, f.Interval) && (f.check.fails(f.Success) || f.check.slow(f.P99)) {
 		if f.failed++; f.failed >= f.Threshold {
 			return "flagger"
 		}
@@ -33,15 +34,20 @@ func (f *Flagger) Turn(t judge.Turn) string {
 	return ""
 }
 
+// Times takes how long a second's requests took.
+func (f *Flagger) Times(candidate *judge.Histogram) { f.check.time(candidate) }
+
 // Argo is the rule of an Argo Rollouts analysis as its documents describe it: every Interval one measurement of the last minute, which fails below Success; the
-// analysis fails when more than FailureLimit did.
+// analysis fails when more than FailureLimit did. With a P99 there is a second metric, with a limit of its own.
 type Argo struct {
 	Interval     time.Duration
 	FailureLimit int
 	Success      float64
+	P99          time.Duration // 0: times are not looked at
 
 	check  check
 	failed int
+	slow   int // measurements of the p99 that failed
 }
 
 // Observe does nothing: the rule knows the candidate only.
@@ -49,13 +55,23 @@ func (a *Argo) Observe(judge.Counts, time.Duration) {}
 
 // Turn measures when it is time to.
 func (a *Argo) Turn(t judge.Turn) string {
-	if a.check.turn(t, a.Interval) && a.check.fails(a.Success) {
-		if a.failed++; a.failed > a.FailureLimit {
-			return "argo"
-		}
+	if !a.check.turn(t, a.Interval) {
+		return ""
+	}
+	if a.check.fails(a.Success) {
+		a.failed++
+	}
+	if a.check.slow(a.P99) {
+		a.slow++
+	}
+	if max(a.failed, a.slow) > a.FailureLimit {
+		return "argo"
 	}
 	return ""
 }
+
+// Times takes how long a second's requests took.
+func (a *Argo) Times(candidate *judge.Histogram) { a.check.time(candidate) }
 
 // check is the candidate's last minute, looked at now and then.
 type check struct {
@@ -63,6 +79,8 @@ type check struct {
 	lengths [peerWindow / Tick]time.Duration
 	next    int
 	since   time.Duration
+	times   []judge.Histogram // of the last minute's seconds, once there are any
+	timed   int
 }
 
 // turn adds a turn and reports whether an interval is over.
@@ -89,4 +107,25 @@ func (c *check) fails(success float64) bool {
 		bad += float64(c.turns[at].Bad)
 	}
 	return good < success*(good+bad)
+}
+
+// time adds a second's times.
+func (c *check) time(candidate *judge.Histogram) {
+	if c.times == nil {
+		c.times = make([]judge.Histogram, peerWindow/flushEvery)
+	}
+	c.times[c.timed%len(c.times)] = *candidate
+	c.timed++
+}
+
+// slow reports whether the p99 of the last minute is above a limit.
+func (c *check) slow(limit time.Duration) bool {
+	if limit == 0 {
+		return false
+	}
+	var sum judge.Histogram
+	for i := range c.times {
+		sum.Add(&c.times[i])
+	}
+	return sum.Quantile(0.99) > float64(limit)/float64(time.Millisecond)
 }

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
-	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -29,23 +26,12 @@ func (b Batch) Run(ctx context.Context) ([]Outcome, error) {
 		return nil, errNoClimber
 	}
 	outcomes := make([]Outcome, b.Releases)
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), b.Releases) {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				n := int(next.Add(1)) - 1
-				if n >= b.Releases {
-					return
-				}
-				outcomes[n] = b.play(uint64(n), b.Rule())
-				if b.Progress != nil {
-					b.Progress()
-				}
-			}
-		})
-	}
-	workers.Wait()
+	each(ctx, b.Releases, func(n int) {
+		outcomes[n] = b.play(uint64(n), b.Rule())
+		if b.Progress != nil {
+			b.Progress()
+		}
+	})
 	return outcomes, ctx.Err()
 }
 
