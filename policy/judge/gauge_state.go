@@ -9,7 +9,7 @@ import (
 
 const (
 	stateOfGauge = 'q'
-	mostSquares  = 1e250 // sums of squares of values within mostValue, over counts within mostEver, are below it
+	mostSquares  = 1e150 // sums of squares of values within mostValue, over counts within mostEver, are below it
 )
 
 var (

@@ -291,7 +291,7 @@ func TestGapsDoublesAndRestartsBlameNobody(t *testing.T) {
 }
 
 func TestAnySamplesLeaveNumbers(t *testing.T) {
-	sums := rapid.OneOf(rapid.Float64(), rapid.Float64Range(-10, 10), rapid.SampledFrom([]float64{0, 1, math.NaN(), math.Inf(1), math.MaxFloat64, 1e100, -1e100, 5e-324}))
+	sums := rapid.OneOf(rapid.Float64(), rapid.Float64Range(-10, 10), rapid.SampledFrom([]float64{0, 1, math.NaN(), math.Inf(1), math.MaxFloat64, 1e61, 1e60, -1e60, 5e-324}))
 	counts := rapid.OneOf(rapid.Uint64Range(0, 40), rapid.SampledFrom([]uint64{1 << 32, 1<<32 + 1, math.MaxUint64}))
 	rapid.Check(t, func(t *rapid.T) {
 		sample := func(name string) judge.Sample {

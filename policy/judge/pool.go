@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	mostValue   = 1e100 // a sum beyond is damage, and its square would not be a number
+	mostValue   = 1e60 // a sum beyond is damage, and the square of its square would not be a number
 	poolOver    = time.Second
 	poolLeast   = 8 // requests of either arm
 	poolAtMost  = 5 * time.Second
