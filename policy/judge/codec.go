@@ -141,6 +141,7 @@ func (g *Guard) code(c codec) {
 }
 
 func (p *process) code(c codec) {
+	c.whole((*uint64)(&p.odds), uint64(manyOdds)-1)
 	for i := range p.wealth {
 		c.number(&p.wealth[i])
 	}
@@ -176,17 +177,32 @@ func (x *excess) code(c codec) {
 }
 
 func (d *dispersion) code(c codec) {
-	for _, p := range []*pairs{&d.short, &d.long} {
-		codeCounts(c, &p.before, mostEver)
-		codeCounts(c, &p.now, mostEver)
-		codeTime(c, &p.filled, span)
-		c.number(&p.squares)
-		c.number(&p.weight)
-		c.number(&p.trust)
-	}
+	d.short.code(c)
+	d.long.code(c)
 	codeCounts(c, &d.seen, mostEver)
 	codeTime(c, &d.known, mostKnown)
 	c.number(&d.value)
+}
+
+func (p *pairs) code(c codec) {
+	codeCounts(c, &p.before, mostEver)
+	codeCounts(c, &p.now, mostEver)
+	codeTime(c, &p.filled, episodeWindow)
+	c.number(&p.squares)
+	c.number(&p.weight)
+	c.number(&p.trust)
+}
+
+func (e *episodes) code(c codec) {
+	c.number(&e.stake)
+	if e.stake > 0 {
+		e.bets.code(c)
+		c.number(&e.handed)
+		codeTime(c, &e.rest, episodeRest)
+	}
+	codeTime(c, &e.liveRest, episodeRest)
+	c.whole(&e.seen, mostEver)
+	e.noise.code(c)
 }
 
 func (i *incident) code(c codec) {
@@ -209,6 +225,9 @@ func (e *Errors) code(c codec) {
 	if e.settings.Limit > 0 {
 		e.ceiling.code(c)
 	}
+	e.episodes.code(c)
+	c.number(&e.now)
+	c.number(&e.peak)
 	e.excess.code(c)
 	e.noise.code(c)
 	e.incident.code(c)
@@ -227,27 +246,44 @@ func (e *Errors) codeFlags(c codec) {
 			flags = uint64(i)
 		}
 	}
+	n := uint64(len(words))
 	if e.held {
-		flags += uint64(len(words))
+		flags += n
 	}
-	c.whole(&flags, uint64(2*len(words)-1))
-	e.by = words[flags%uint64(len(words))]
-	e.held = flags >= uint64(len(words))
+	if e.weighed {
+		flags += 2 * n
+	}
+	c.whole(&flags, 4*n-1)
+	e.by = words[flags%n]
+	e.held = flags/n%2 == 1
+	e.weighed = flags/n >= 2
 }
 
 // valid reports whether a state that was read can have come from turns: nothing in it may turn into something that is not a number later.
 func (e *Errors) valid() bool {
-	return e.noise.valid() && e.margin.valid() && e.ceiling.valid() && e.excess.valid()
+	return e.noise.valid() && e.margin.valid() && e.ceiling.valid() && e.excess.valid() && e.peak >= 0 && e.peak >= e.now && e.episodes.valid()
 }
 
 func (d *dispersion) valid() bool {
-	ok := d.value >= 1 && d.value <= phiMost
-	for _, p := range []*pairs{&d.short, &d.long} {
-		for _, v := range []float64{p.squares, p.weight, p.trust} {
-			ok = ok && v >= 0 && v <= mostNoise
-		}
+	return d.value >= 1 && d.value <= phiMost && d.short.valid() && d.long.valid()
+}
+
+func (p *pairs) valid() bool {
+	ok := true
+	for _, v := range [...]float64{p.squares, p.weight, p.trust} {
+		ok = ok && v >= 0 && v <= mostNoise
 	}
 	return ok
+}
+
+func (e *episodes) valid() bool {
+	if !e.noise.valid() {
+		return false
+	}
+	if e.stake == 0 {
+		return true
+	}
+	return e.stake > 0 && e.stake <= stakeMost && math.Abs(e.handed) <= mostNoise && e.bets.valid()
 }
 
 func (x *excess) valid() bool {

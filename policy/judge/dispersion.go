@@ -114,7 +114,9 @@ func (p *pairs) compare() {
 func (p *pairs) mean() float64 { return (p.squares + phiWeight*phiPrior) / (p.weight + phiWeight) }
 
 // low is the mean less about one standard error.
-func (p *pairs) low() float64 { return p.mean() * (1 - math.Sqrt(3/(p.trust+48))) }
+func (p *pairs) low() float64 { return p.mean() * p.doubt() }
+
+func (p *pairs) doubt() float64 { return 1 - math.Sqrt(3/(p.trust+48)) }
 
 // estimate sets φ: the larger of both widths, a third more for safety, and more still while few errors were seen (z = 0.5 of judge.md 2g).
 func (d *dispersion) estimate() {

@@ -49,8 +49,12 @@ type Errors struct {
 	settings Settings
 	limit    float64 // ln(1/α) of each process; 0 marks the zero value
 
-	margin   process // against live, with the margin
-	ceiling  process // against the operator's limit; untouched without one
+	margin   process  // against live, with the margin
+	episodes episodes // the same by clusters of errors, with a part of the wealth
+	now      float64  // ln of the wealth of both
+	peak     float64  // its maximum
+	weighed  bool     // bets were made
+	ceiling  process  // against the operator's limit; untouched without one
 	excess   excess
 	noise    dispersion
 	incident incident
@@ -63,6 +67,9 @@ type Errors struct {
 }
 
 // What convicts, as Evidence.By says it.
+// burstyRelief is the square root of what the burst cap is relieved by where live has bursts.
+const burstyRelief = 1.2
+
 const (
 	byErrors = "errors"
 	byLimit  = "limit"
@@ -88,6 +95,7 @@ func (e *Errors) bet(settings Settings) {
 		e.limit += math.Ln2
 	}
 	e.margin, e.ceiling, e.excess = newProcess(), newProcess(), excess{}
+	e.episodes.stake, e.episodes.rest, e.now, e.peak, e.weighed = 0, 0, 0, 0, false
 }
 
 // Judge sets the margins and the risk. If they differ from those so far, the evidence begins anew under them; what is known of live stays.
@@ -109,7 +117,7 @@ func (e *Errors) Observe(live Counts, length time.Duration) {
 	}
 	e.watch(t)
 	// Bursts that look like incidents count here: without them φ would be far too small in quiet services with bursts (10.8 against 3.8).
-	e.noise.add(t.Live, t.Length)
+	e.learn(t)
 }
 
 // Turn takes one turn of both arms.
@@ -129,13 +137,19 @@ func (e *Errors) Turn(t Turn) {
 	e.all.add(t.arms())
 	e.step.add(t.arms())
 	if !e.held {
-		e.noise.add(t.Live, t.Length)
+		e.learn(t)
 	}
+}
+
+func (e *Errors) learn(t Turn) {
+	e.noise.add(t.Live, t.Length)
+	e.episodes.observe(t.Live, t.Length)
 }
 
 // Anew begins the next release of the same service. What was learned of live stays, worth at most half an hour, so that it can still change.
 func (e *Errors) Anew(settings Settings) {
-	next := Errors{noise: e.noise.kept(), incident: e.incident.kept(e.noise.known)}
+	part := keptPart(e.noise.known)
+	next := Errors{noise: e.noise.kept(), incident: e.incident.kept(part), episodes: e.episodes.kept(part)}
 	if e.limit == 0 {
 		next.noise = newDispersion()
 	}
@@ -163,17 +177,30 @@ func (e *Errors) weigh(t Turn) {
 		e.ceiling.turn(ceiling.gains(t.arms()), at)
 	}
 	if !e.held {
-		healthy := e.boundary(t)
-		e.margin.turn(healthy.gains(t.arms()), at)
-		e.excess.turn(healthy, t.arms())
+		e.compare(t, at)
 	}
 	switch {
 	case e.by != "":
-	case e.margin.peak >= e.limit:
+	case e.peak >= e.limit:
 		e.by = byErrors
 	case e.ceiling.peak >= e.limit:
 		e.by = byLimit
 	}
+}
+
+// compare bets on one turn that the candidate is worse than live, and that it is not.
+func (e *Errors) compare(t Turn, at pace) {
+	if !e.weighed && e.noise.value >= clustered {
+		e.margin.odds = ofBursts
+	}
+	e.weighed = true
+	e.episodes.begin(&e.noise, e.margin.now)
+	healthy := e.boundary(t)
+	e.margin.turn(healthy.gains(t.arms()), at)
+	e.episodes.turn(healthy, t.arms(), at)
+	e.excess.turn(healthy, t.arms())
+	e.now = e.episodes.mixed(e.margin.now)
+	e.peak = max(e.peak, e.now)
 }
 
 // boundary is where healthy ends in this turn: at live's own rate with the margin, or, when live gets nothing, at twice the margin above its usual rate.
@@ -199,9 +226,12 @@ func (a arms) finished() float64 { return float64(a.live.finished() + a.candidat
 
 // pace bounds what this turn may bring. The burst cap is for quiet services only: many known errors or many requests lift it. The requests' part is squared,
 // not judge.md 2g's requests/100: below 25 a second nothing changes, and at 50 a half-broken candidate is found in 1.7 s instead of 2.6 s (medians) for no more
-// false convictions than sampling explains.
+// false convictions than sampling explains. Where live's errors are clustered only many known errors lift the cap: quiet it is not, and episodes are faster.
 func (e *Errors) pace(t Turn) pace {
 	requests := e.recent.last(burstSpan).finished() / 100
+	if e.noise.value >= clustered {
+		requests = burstyRelief
+	}
 	return pace{
 		length: t.Length, limit: e.limit,
 		relief: max(1, float64(e.noise.seen.Bad)/(50*e.noise.value), requests*requests),
@@ -234,7 +264,7 @@ func (e *Errors) Evidence() Evidence {
 	}
 	recent := e.recent.last(span)
 	return Evidence{
-		Log: e.margin.now, LogMax: e.margin.peak, Limit: e.limit, LogLimit: e.ceiling.now, LimitMax: e.ceiling.peak,
+		Log: e.now, LogMax: e.peak, Limit: e.limit, LogLimit: e.ceiling.now, LimitMax: e.ceiling.peak,
 		Convicted: e.by != "", By: e.by, Incident: e.held,
 		Phi: e.noise.value, Level: e.incident.level(),
 		Live: e.all.live, Candidate: e.all.candidate,

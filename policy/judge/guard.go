@@ -8,7 +8,10 @@ const (
 	control  = 20   // requests of live without which it says nothing
 	fewTurns = 2    // a single turn never trips
 
-	fewErrors = 6 // in units of φ: with fewer in 10 s no rule trips
+	burstyRail = 2.5 // φ above which live has had bursts; what is assumed before it had errors is 2.04
+	apart      = 5   // different seconds that must have errors where few requests or a burst could explain them
+	fewErrors  = 6   // in units of φ
+	fewApart   = 4   // where live has bursts, and so the errors must be apart: with fewer no rule trips
 )
 
 // Guard is the hard rail beside the evidence (judge.md 2d with the rules of 2g): it trips at once, in the warm-up too, when most of a healthy live's candidate
@@ -32,7 +35,7 @@ func (g *Guard) Turn(t Turn, phi, level float64) (Trip, bool) {
 		return Trip{}, false
 	}
 	g.recent.add(t.Length, t.arms())
-	if !(float64(g.recent.sum.candidate.Bad) >= fewErrors*phi) {
+	if !(float64(g.recent.sum.candidate.Bad) >= fewApart*phi) {
 		return Trip{}, false
 	}
 	c := court{
@@ -102,7 +105,14 @@ func (s *stretch) failed(least uint64, errors float64) bool {
 
 // long is the rule for the last 10 s.
 func (c court) long(s stretch) bool {
-	if !s.failed(20, fewErrors*c.phi) || s.candidate.finished() < 100 && s.seconds < 5 {
+	errors, seconds := fewErrors*c.phi, 0
+	if c.phi > burstyRail {
+		errors = fewApart * c.phi
+	}
+	if c.phi > burstyRail || s.candidate.finished() < 100 {
+		seconds = apart
+	}
+	if !s.failed(20, errors) || s.seconds < seconds {
 		return false
 	}
 	if s.live.finished() < control {
@@ -114,6 +124,9 @@ func (c court) long(s stretch) bool {
 
 // short is the rule for any stretch of at least two turns below 10 s.
 func (c court) short(s stretch) bool {
+	if c.phi > burstyRail && s.seconds < apart {
+		return false // a single burst
+	}
 	return s.failing >= c.failing && s.failed(200, 10*c.phi) && 2*s.failing >= s.turns &&
 		s.live.finished() >= control && c.well(s.live, s.candidate) && c.well(c.all.live, s.candidate)
 }

@@ -33,6 +33,25 @@ func TestGuardTripsOnTwoTurnsOfHeavyTraffic(t *testing.T) {
 	}
 }
 
+// Where live has bursts, one burst of 3 s that hits the candidate alone must not trip it, however large.
+func TestGuardWantsMoreThanABurstWhereLiveHasThem(t *testing.T) {
+	burst := func(seconds int) func(int) judge.Turn {
+		return func(i int) judge.Turn {
+			turn := same(judge.Counts{Good: 900}, judge.Counts{Good: 100})(i)
+			if i >= 30 && i < 30+4*seconds {
+				turn.Candidate = judge.Counts{Good: 20, Bad: 200}
+			}
+			return turn
+		}
+	}
+	if turns, trip := rail(100, 5, burst(4)); turns != 0 {
+		t.Errorf("4 s tripped it at turn %d: %+v", turns, trip)
+	}
+	if turns, _ := rail(100, 5, burst(5)); turns != 47 {
+		t.Errorf("errors in five different seconds trip it at turn %d, not 47", turns)
+	}
+}
+
 func TestGuardForgivesABlip(t *testing.T) {
 	for _, test := range []struct {
 		blip    time.Duration

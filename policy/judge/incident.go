@@ -38,10 +38,8 @@ func (i *incident) turn(recent Counts, next uint64, length time.Duration) bool {
 	return i.left > 0
 }
 
-// kept is what stays for another release of a live that was seen for a time.
-func (i *incident) kept(known time.Duration) incident {
-	return incident{usual: i.usual.kept(keptPart(known))}
-}
+// kept is what stays for another release, which learned from a part of the past.
+func (i *incident) kept(part float64) incident { return incident{usual: i.usual.kept(part)} }
 
 // level is the error share above which live is in an incident (judge.md, section 1).
 func (i *incident) level() float64 { return 5*i.usual.upper() + 0.01 }

@@ -18,6 +18,15 @@ func newMixture() mixture {
 	return m
 }
 
+// evenly divides the wealth between the effects.
+func evenly() [slowness]float64 {
+	var parts [slowness]float64
+	for i := range parts {
+		parts[i] = 1.0 / slowness
+	}
+	return parts
+}
+
 // turn settles one turn's bets.
 func (m *mixture) turn(gains [slowness]float64, at pace) {
 	m.rest = startLater(m.wealth[slowness:], m.rest, at.hazard())
@@ -26,7 +35,8 @@ func (m *mixture) turn(gains [slowness]float64, at pace) {
 		m.wealth[i] += min(gain, start)
 		m.wealth[i+slowness] += min(gain, later)
 	}
-	m.now = mixed(m.wealth[:], m.rest)
+	parts := evenly()
+	m.now = mixed(m.wealth[:], m.rest, parts[:])
 	m.peak = max(m.peak, m.now)
 }
 
@@ -45,19 +55,18 @@ func startLater(later []float64, rest, hazard float64) float64 {
 	return rest + math.Log1p(-hazard)
 }
 
-// mixed is the log wealth of a mixture of bets: the first half of them on the start, for each effect, the second half on later starts.
-func mixed(wealth []float64, rest float64) float64 {
+// mixed is the log wealth of a mixture of bets: the first half of them on the start, for each effect, the second half on later starts. Parts are those of the effects.
+func mixed(wealth []float64, rest float64, parts []float64) float64 {
 	half := len(wealth) / 2
-	start := math.Log(fromStart / float64(half))
-	later := math.Log((1 - fromStart) / float64(half))
-	rest += math.Log(1 - fromStart)
+	start, later := math.Log(fromStart), math.Log(1-fromStart)
+	rest += later
 	top := rest
 	for i, wealth := range wealth {
 		top = max(top, wealth+pick(i < half, start, later))
 	}
 	sum := math.Exp(rest - top)
 	for i, wealth := range wealth {
-		sum += math.Exp(wealth + pick(i < half, start, later) - top)
+		sum += parts[i%half] * math.Exp(wealth+pick(i < half, start, later)-top)
 	}
 	return top + math.Log(sum)
 }

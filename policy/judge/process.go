@@ -19,6 +19,7 @@ const (
 
 // process is an e-process: the wealth of a mixture of bets that the candidate is worse than a boundary, over effect sizes and starting times. All in logs.
 type process struct {
+	odds   odds          // fixed before the first bet
 	wealth [bets]float64 // of each bet; those on later starts hold the prior of every start so far in them
 	rest   float64       // log prior of not having started yet
 	now    float64       // log wealth of the mixture
@@ -27,6 +28,26 @@ type process struct {
 	// What each bet gained in the turns of the last 4 s: the burst cap. Kept in single precision because it is most of the state that leaders store.
 	recent ring
 	gained [burstSlots][bets]float32
+}
+
+// odds are how the wealth is divided between the effects.
+type odds uint64
+
+const (
+	even       odds = iota
+	ofBursts        // clustered errors: any large effect gains nearly the same for each, so most is on small ones
+	ofClusters      // clusters are few, so small effects are not found by them
+	manyOdds
+)
+
+func (o odds) parts() [effects]float64 {
+	switch o {
+	case ofBursts:
+		return [effects]float64{0.04, 0.12, 0.15, 0.15, 0.12, 0.11, 0.1, 0.08, 0.07, 0.06}
+	case ofClusters:
+		return [effects]float64{0.01, 0.04, 0.11, 0.22, 0.22, 0.16, 0.1, 0.08, 0.03, 0.03}
+	}
+	return [effects]float64{0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1}
 }
 
 func newProcess() process {
@@ -99,6 +120,7 @@ func (p *process) lately(length, span time.Duration) [bets]float64 {
 
 // mix computes the mixture's wealth.
 func (p *process) mix() {
-	p.now = mixed(p.wealth[:], p.rest)
+	parts := p.odds.parts()
+	p.now = mixed(p.wealth[:], p.rest, parts[:])
 	p.peak = max(p.peak, p.now)
 }

@@ -138,9 +138,18 @@ func (b *table) row(name string, cells ...string) {
 
 // near prints ours beside the reference's value and fails the test when they are further apart than chance explains: four standard errors of both.
 func (b *table) near(ours, reference figure, format string) string {
+	return b.off(ours, reference, math.Abs(ours.value-reference.value), format)
+}
+
+// below is near for what must not be above the reference's value; better is as it should be.
+func (b *table) below(ours, reference figure, format string) string {
+	return b.off(ours, reference, ours.value-reference.value, format)
+}
+
+func (b *table) off(ours, reference figure, off float64, format string) string {
 	b.compare++
 	tolerance := math.Hypot(ours.err, reference.err)
-	off := math.Abs(ours.value-reference.value) - 0.006*math.Abs(reference.value) // the reference prints three digits
+	off -= 0.006 * math.Abs(reference.value) // the reference prints three digits
 	mark := ""
 	if off > 2*tolerance {
 		b.misses++
