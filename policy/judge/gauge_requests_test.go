@@ -77,7 +77,7 @@ func TestEquallyGoodReportsHardlyEverConvict(t *testing.T) {
 		for j, rate := range []float64{20, 100, 1000} {
 			for k, share := range []float64{0.01, 0.1, 0.5, 0.9} {
 				count := 0
-				n := max(1, int(float64(*reps)*min(2, 100/rate)))
+				n := max(1, int(float64(*reps)*min(1, 50/rate)))
 				for rep := range n {
 					r := &reports{random: rand.New(rand.NewPCG(uint64(rep), uint64(100*i+10*j+k))), rate: rate, share: share}
 					g := judge.NewGauge(judge.GaugeSettings{Alpha: alpha, HigherIsBetter: q.higher, Margin: 1e-9})

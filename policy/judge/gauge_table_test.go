@@ -78,7 +78,7 @@ func readings(seed uint64, l law, shift float64) int {
 // 2 % of the healthy with the heavy tails of t3, twice of what α allows; here ψ forbids that, and bad ones are found later instead.
 func TestGaugesReproduceTheReferencesTable(t *testing.T) {
 	t.Parallel()
-	n := *reps * 10
+	n := *reps * 5
 	for _, row := range []struct {
 		law
 		shift    float64

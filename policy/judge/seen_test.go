@@ -243,7 +243,7 @@ func TestHealthySharesAreHardlyEverConvicted(t *testing.T) {
 		{3, 0.5, 0.6, 0}, {1000, 0.01, 0.6, 0.05}, {3000, 0.9, 0.6, 0.05}, {2, 1, 0.6, 0.05}, {300, 0.25, 0.5, 0}, {30, 0.1, 0.5, 0},
 	} {
 		count := 0
-		for rep := range *reps * 4 {
+		for rep := range *reps * 2 {
 			e, s := newEdges(uint64(1000000*(i+1)+rep), 4), judge.NewSeen(judge.SeenSettings{Alpha: risk})
 			e.rate, e.share, e.gets, e.retries = cell.rate, cell.share, cell.gets, cell.retries
 			for range 10 * time.Minute / quarter {
@@ -253,8 +253,8 @@ func TestHealthySharesAreHardlyEverConvicted(t *testing.T) {
 				count++
 			}
 		}
-		t.Logf("%4.0f tries/s, %2.0f %%, of which it gets %.1f, %2.0f %% retried: %d of %d", cell.rate, 100*cell.share, cell.gets, 100*cell.retries, count, *reps*4)
-		total, releases = total+count, releases+*reps*4
+		t.Logf("%4.0f tries/s, %2.0f %%, of which it gets %.1f, %2.0f %% retried: %d of %d", cell.rate, 100*cell.share, cell.gets, 100*cell.retries, count, *reps*2)
+		total, releases = total+count, releases+*reps*2
 	}
 	if limit := binomialLimit(releases, risk); total > limit {
 		t.Errorf("%d of %d convicted, at most %d are compatible with α", total, releases, limit)
