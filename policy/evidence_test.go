@@ -87,6 +87,23 @@ func TestShareSeenBlamesNobodyForEjectionsOfASharedOutage(t *testing.T) {
 	}
 }
 
+// The same where bursts of errors are so usual that they are no incident.
+func TestShareSeenBlamesNobodyForEjectionsInUsualBursts(t *testing.T) {
+	s := soakingAt(2500)
+	e := settled(s)
+	for range 24 {
+		if repeat(e, s, quarterSecond(15, 5, 25), 250*time.Millisecond) || repeat(e, s, quarterSecond(0, 0, 25), 4750*time.Millisecond) {
+			t.Fatalf("a burst: convicted: %s", e.Latest.Reason)
+		}
+	}
+	if e.Latest.Incident {
+		t.Error("the bursts are not usual yet")
+	}
+	if repeat(e, s, quarterSecond(15, 5, 25), 250*time.Millisecond) || repeat(e, s, quarterSecond(0, 0, 0), 30*time.Second) {
+		t.Errorf("both failed, and it was convicted: %s", e.Latest.Reason)
+	}
+}
+
 // The same where there are only 16 requests a second: a second of trouble is no incident there, and ejects all the same.
 func TestShareSeenBlamesNobodyForEjectionsAtLowTraffic(t *testing.T) {
 	s := soakingAt(2500)

@@ -107,7 +107,7 @@ func (e *Evidence) weigh(t *turn) {
 	t.found = e.Errors.Evidence()
 	e.since.add(t.Turn, t.found.Log)
 	t.trip, t.tripped = e.Guard.Turn(t.Turn, t.found.Phi, t.found.Level)
-	e.calm(t.found.Incident || ailing(t.found), t.Length)
+	e.calm(t.found.Incident || ailing(t.found) || struck(t.Live), t.Length)
 	e.Seen.Turn(e.seen(t))
 	if live, candidate, ok := e.named(t); ok {
 		named := t.Turn
@@ -218,6 +218,10 @@ func ailing(found judge.Evidence) bool {
 	live := found.RecentLive
 	return live.Bad >= 3 && float64(live.Bad) > found.Level*float64(live.Good+live.Bad)
 }
+
+// struck reports whether so many of live's requests failed in one turn that an Envoy may have met three in a row, however usual that is for this service. A tenth is
+// where that becomes likely: of a thousand requests one is then the third.
+func struck(live judge.Counts) bool { return live.Bad >= 3 && 10*live.Bad > live.Good+live.Bad }
 
 // calm counts down the time after an incident.
 func (e *Evidence) calm(incident bool, length time.Duration) {

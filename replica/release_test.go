@@ -102,7 +102,9 @@ func TestBadReleaseIsTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := r.rolledBack()
-	if served.Live.Backend != "blue" || served.Blocked == nil || !strings.Contains(served.Last.Reason, "errors") {
+	// Three errors in a row have an Envoy leave the candidate alone. If that comes early, what is missing convicts before what failed does.
+	named := strings.HasPrefix(served.Last.Reason, "errors: green") || strings.HasPrefix(served.Last.Reason, "share seen: ")
+	if served.Live.Backend != "blue" || served.Blocked == nil || !named {
 		t.Errorf("after the rollback: live %s, blocked %v, reason %q", served.Live.Ref, served.Blocked, served.Last.Reason)
 	}
 	for i := range r.envoys {

@@ -49,6 +49,8 @@ func (b Behaviour) check() error {
 // fate is what becomes of one request, decided when it comes.
 type fate struct {
 	fails, hangs bool
+	odd          bool // slow, hangs or tells its quality
+	quality      float64
 	status       int // of gRPC
 	latency      time.Duration
 	orca         string // "": no report
@@ -68,8 +70,10 @@ func (b Behaviour) throw(latency time.Duration) fate {
 	}
 	if b.Quality != nil {
 		// Envoy drops reports below zero.
-		f.orca = "TEXT named_metrics.quality=" + strconv.FormatFloat(max(0, *b.Quality+b.Scatter*rand.NormFloat64()), 'f', 6, 64)
+		f.quality = max(0, *b.Quality+b.Scatter*rand.NormFloat64())
+		f.orca = "TEXT named_metrics.quality=" + strconv.FormatFloat(f.quality, 'f', 6, 64)
 	}
+	f.odd = f.hangs || f.latency != latency || b.Quality != nil
 	return f
 }
 
@@ -82,7 +86,7 @@ func scaled(d time.Duration, factor float64) time.Duration {
 	return time.Duration(float64(d) * factor)
 }
 
-// setBehaviour changes how requests are treated from the next one on. One that fails some forgets the bad answers of before.
+// setBehaviour changes how requests are treated from the next one on, and forgets the odd ones of before. One that fails some forgets the bad answers of before.
 func (m *modelServer) setBehaviour(w http.ResponseWriter, r *http.Request) {
 	var next Behaviour
 	err := json.NewDecoder(r.Body).Decode(&next)
@@ -103,6 +107,7 @@ func (m *modelServer) behave(next Behaviour) {
 	if next.Fail > 0 {
 		m.report.Bad, m.report.FirstBad, m.report.LastBad = 0, 0, 0
 	}
+	m.report.Odd, m.report.FirstOdd = 0, 0
 	m.behaviour = next
 }
 

@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -88,6 +89,50 @@ func TestAModelReportsItsQualityAndHangs(t *testing.T) {
 	}
 	if got := answerTimes(t, m); got.Good != 1 {
 		t.Errorf("%d good answers, want the one before it hung", got.Good)
+	}
+}
+
+func TestAModelCountsWhatItsBehaviourMakesOddAndTellsPrometheus(t *testing.T) {
+	m := startModel(t, "v3")
+	began := time.Now().UnixNano()
+	quality := 0.5
+	for _, c := range []struct {
+		b   Behaviour
+		odd int64
+	}{{Behaviour{Slow: 2}, 2}, {Behaviour{Quality: &quality}, 2}, {Behaviour{Fail: 1}, 0}, {Behaviour{}, 0}} {
+		if err := m.Behave(t.Context(), c.b); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := get(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := answerTimes(t, m); got.Odd != c.odd || (got.FirstOdd > began) != (c.odd > 0) {
+			t.Errorf("%+v: %+v, want %d odd", c.b, got, c.odd)
+		}
+	}
+	answer, err := http.Get("http://" + m.Metrics() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(answer.Body)
+	for _, line := range []string{`model_good_total{version="v3"} 6`, `model_quality_total{version="v3"} 1`} {
+		if err != nil || !strings.Contains(string(body), line+"\n") {
+			t.Errorf("%v: want %s in\n%s", err, line, body)
+		}
+	}
+}
+
+func TestLoadOfGRPCCallsAMethod(t *testing.T) {
+	m := startModel(t, "v3")
+	if err := m.Behave(t.Context(), Behaviour{Fail: 0.5, Status: 8}); err != nil {
+		t.Fatal(err)
+	}
+	got := runLoad(t, LoadConfig{Targets: []string{m.Address()}, Rate: 100, Timeout: patience, GRPC: true}, after(50))
+	if report := answerTimes(t, m); got.Failed != 0 || report.Bad == 0 || report.Good+report.Bad != got.Requests {
+		t.Errorf("users saw %+v, the model %+v", got.Outcomes, report)
 	}
 }
 

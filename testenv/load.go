@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,9 @@ import (
 type LoadConfig struct {
 	Targets  []string      // host:port, taken in turn
 	Host     string        // Host header; "" is the target
-	Path     string        // "" is /
+	Path     string        // "" is /, and a method's where GRPC is set
 	Method   string        // "" is POST, which nobody on the way may repeat by itself
+	GRPC     bool          // unary calls of gRPC with an empty message; what answers 200 is not failed, whatever its status
 	Rate     float64       // requests per second, over all targets
 	Timeout  time.Duration // deadline of each request; 0 is 2 s
 	InFlight int           // at most so many at once, what is above fails as dropped; 0 is as many as Rate starts within Timeout
@@ -49,16 +51,27 @@ func NewLoad(c LoadConfig) (*Load, error) {
 	// Neighbours in the list are different targets, so that the turn goes over targets first.
 	for range c.Lanes {
 		for _, target := range c.Targets {
-			l.lanes = append(l.lanes, lane{target: target, transport: &http.Transport{
-				MaxIdleConnsPerHost: 2, DisableCompression: true,
-			}})
+			l.lanes = append(l.lanes, lane{target: target, transport: c.transport()})
 		}
 	}
 	return l, nil
 }
 
+func (c LoadConfig) transport() *http.Transport {
+	t := &http.Transport{MaxIdleConnsPerHost: 2, DisableCompression: true}
+	if c.GRPC {
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return t
+}
+
 func (c LoadConfig) withDefaults() LoadConfig {
-	if c.Path == "" {
+	switch {
+	case c.Path != "":
+	case c.GRPC:
+		c.Path = "/testenv.Model/Infer" // a service and a method, or Envoy does not count it as gRPC
+	default:
 		c.Path = "/"
 	}
 	if c.Method == "" {
@@ -156,6 +169,12 @@ func (l *Load) request(ctx context.Context, target string) (*http.Request, error
 	}
 	if l.config.Host != "" {
 		request.Host = l.config.Host
+	}
+	if l.config.GRPC {
+		request.Header.Set("Content-Type", "application/grpc")
+		request.Header.Set("TE", "trailers")
+		request.Body, request.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, 5))), 5
+		return request, nil
 	}
 	if l.config.Method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/json")

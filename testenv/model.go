@@ -31,6 +31,7 @@ type modelTimes struct {
 	FirstBad  int64 `json:"firstBad"`
 	LastBad   int64 `json:"lastBad"`
 	LastAsked int64 `json:"lastAsked"`
+	FirstOdd  int64 `json:"firstOdd"` // asked
 }
 
 // ModelReport is what a model server knows of itself.
@@ -38,6 +39,7 @@ type ModelReport struct {
 	modelTimes
 	Good int64 `json:"good"` // answers that did not fail
 	Bad  int64 `json:"bad"`  // answers that did
+	Odd  int64 `json:"odd"`  // requests since the last Behave that it lets hang or slows down, or all if it tells a quality
 }
 
 // announcement is what a model server tells the process that started it, once, on descriptor 3.
@@ -56,6 +58,7 @@ type modelServer struct {
 	mu        sync.Mutex
 	behaviour Behaviour   // guarded by mu
 	report    ModelReport // guarded by mu
+	reported  float64     // guarded by mu: the sum of the qualities that good answers reported
 }
 
 // ModelMain is the body of a model server's process: it serves until ctx ends. Its flags are those StartModel gives it.
@@ -99,6 +102,7 @@ func (m *modelServer) run(ctx context.Context, listen string, announce *os.File)
 	mux.HandleFunc("POST /fail", m.setShare)
 	mux.HandleFunc("POST /behave", m.setBehaviour)
 	mux.HandleFunc("GET /report", m.tell)
+	mux.HandleFunc("GET /metrics", m.expose)
 	ended := make(chan error, 2)
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	var protocols http.Protocols
@@ -135,7 +139,7 @@ func (m *modelServer) answer(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	m.count(f.fails)
+	m.count(f)
 	m.write(w, r, f)
 }
 
@@ -152,16 +156,25 @@ func (m *modelServer) arrive() fate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.report.LastAsked = m.now()
-	return m.behaviour.throw(m.latency())
+	f := m.behaviour.throw(m.latency())
+	if f.odd {
+		m.report.Odd++
+		if m.report.FirstOdd == 0 {
+			m.report.FirstOdd = m.report.LastAsked
+		}
+	}
+	return f
 }
 
 // count notes an answer just before it is written, so that no user can have seen a bad one before its stamp.
-func (m *modelServer) count(failed bool) {
+func (m *modelServer) count(f fate) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	counter, first, last := &m.report.Good, &m.report.FirstGood, &m.report.LastGood
-	if failed {
+	if f.fails {
 		counter, first, last = &m.report.Bad, &m.report.FirstBad, &m.report.LastBad
+	} else {
+		m.reported += f.quality
 	}
 	*counter++
 	*last = m.now()
@@ -189,4 +202,14 @@ func (m *modelServer) tell(w http.ResponseWriter, _ *http.Request) {
 	report := m.report
 	m.mu.Unlock()
 	_ = json.NewEncoder(w).Encode(report) // the asker sees a torn answer as an error
+}
+
+// expose tells Prometheus.
+func (m *modelServer) expose(w http.ResponseWriter, _ *http.Request) {
+	m.mu.Lock()
+	good, quality := float64(m.report.Good), m.reported
+	m.mu.Unlock()
+	for name, value := range map[string]float64{"model_good_total": good, "model_quality_total": quality} {
+		_, _ = fmt.Fprintf(w, "# TYPE %s counter\n%s{version=%q} %g\n", name, name, m.version, value) // the asker sees a torn answer as an error
+	}
 }

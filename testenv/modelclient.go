@@ -86,7 +86,7 @@ func (m *Model) Fail(ctx context.Context, share float64) error {
 	return err
 }
 
-// Behave changes how it treats its users, from the next request on. Behaviour that fails some starts the count of bad answers anew.
+// Behave changes how it treats its users, from the next request on, and starts the count of odd requests anew. Behaviour that fails some does so with bad answers.
 func (m *Model) Behave(ctx context.Context, b Behaviour) error {
 	body, err := json.Marshal(b)
 	if err != nil {
@@ -95,6 +95,9 @@ func (m *Model) Behave(ctx context.Context, b Behaviour) error {
 	_, err = m.send(ctx, http.MethodPost, "/behave", bytes.NewReader(body))
 	return err
 }
+
+// Metrics is host:port where Prometheus may scrape it: model_good_total, and model_quality_total, the sum of what good answers reported, with the label version.
+func (m *Model) Metrics() string { return m.at.Controls }
 
 // Report is what it has counted and stamped so far.
 func (m *Model) Report(ctx context.Context) (ModelReport, error) {
