@@ -110,7 +110,9 @@ func (m *metrics) beat(at time.Time) {
 func cause(reason string) string {
 	for _, known := range []struct{ part, cause string }{
 		{"(guard rail)", "guard rail"}, {"above its limit", "limit"}, {"too little evidence", "patience"},
-		{"errors: ", "errors"}, {"share seen: ", "share seen"}, {"the wish was changed", "wish"}, {"another replica", "latch"},
+		{"errors: ", "errors"}, {"gRPC statuses ", "errors"}, {"latency: ", "latency"}, {"share seen: ", "share seen"},
+		{"; evidence ", "quality"}, // whatever the quantity is called
+		{"the wish was changed", "wish"}, {"another replica", "latch"},
 	} {
 		if strings.Contains(reason, known.part) {
 			return known.cause
@@ -123,7 +125,7 @@ func cause(reason string) string {
 func (m *metrics) unjudged(service string) { m.evidence.DeleteLabelValues(service) }
 
 func (m *metrics) judged(service string, j policy.Judgement) {
-	m.evidence.WithLabelValues(service).Set(j.Numbers["log"])
+	m.evidence.WithLabelValues(service).Set(j.Log)
 }
 
 // decided counts what the leader saved; served is nil when the service is no longer served.
