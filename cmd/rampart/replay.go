@@ -82,12 +82,12 @@ func (a *app) otherDocument(ctx context.Context, name string, files []string) (f
 
 // replayLines tells first what the changed judge would have said.
 func replayLines(name string, r policy.Replay) []string {
-	lines := []string{fmt.Sprintf("%s %s %s.", name, r.Release, courseText(r.Is, "would have been"))}
+	lines := []string{fmt.Sprintf("%s %s %s.", name, r.Release, "would have been "+courseText(r.Is))}
 	if r.Is.Reason != "" {
 		lines = append(lines, "  Judge: "+r.Is.Reason+lacksText(r.Is))
 	}
 	lines = append(lines,
-		fmt.Sprintf("  As it was judged: %s.", courseText(r.Was, "it was")),
+		fmt.Sprintf("  As it was judged: %s.", courseText(r.Was)),
 		fmt.Sprintf("  From %s: %s over %s.", r.From.Local().Format(time.DateTime), plural(r.Turns, "turn", "turns"), brief(r.Length)))
 	if r.Lost > 0 {
 		lines = append(lines, fmt.Sprintf("  %s more could not be kept.", plural(r.Lost, "turn", "turns")))
@@ -106,11 +106,11 @@ func lacksText(c policy.Course) string {
 }
 
 // courseText says how a judge's course ended.
-func courseText(c policy.Course, was string) string {
+func courseText(c policy.Course) string {
 	if c.Convicted {
-		return fmt.Sprintf("%s rolled back after %s, at %s", was, brief(c.At), c.Weight)
+		return fmt.Sprintf("rolled back after %s, at %s", brief(c.At), c.Weight)
 	}
-	return fmt.Sprintf("%s kept: %s at the end, healthy for %s; the most evidence against it was %s : 1", was, c.Verdict, brief(c.Healthy), oddsText(c.Strongest))
+	return fmt.Sprintf("kept: %s at the end, healthy for %s; the most evidence against it was %s : 1", c.Verdict, brief(c.Healthy), oddsText(c.Strongest))
 }
 
 // oddsText writes e^log as odds.

@@ -51,7 +51,7 @@ func TestReplaySaysWhatOtherSettingsWouldHaveDecided(t *testing.T) {
 	contains(t, got.err, "replay shop: no readings of shop are kept")
 	e.record("green-7", time.UnixMilli(1))
 	out := e.expect(0, "replay", "shop").out
-	contains(t, out, "shop green-7 would have been rolled back after", "errors: green", "As it was judged: it was rolled back after", "80 turns over 20 s")
+	contains(t, out, "shop green-7 would have been rolled back after", "errors: green", "As it was judged: rolled back after", "80 turns over 20 s")
 	lax := e.file("lax.yaml", shopYAML+"analysis: {errors: {ratio: 50, points: 50%}}\n")
 	contains(t, e.expect(0, "replay", "shop", "-f", lax).out, "shop green-7 would have been kept", "Changed: analysis.errors.ratio 1.1 → 50")
 	var value policy.Replay
