@@ -43,6 +43,9 @@ type rig struct {
 	etcd    *testenv.Etcd
 	raw     *clientv3.Client // writes what operators may write with any tool
 	port    int              // where the gateway edge listens
+	wait    time.Duration    // that bounds each wait
+	median  time.Duration    // of what the models take
+	p99     time.Duration
 	blue    *testenv.Model
 	green   *testenv.Model
 	greens  []*testenv.Model // beside the first
@@ -67,6 +70,7 @@ type world struct {
 	deadman string // of the gateway edge; "" is 6s
 	quota   int    // of etcd, in bytes; 0 is more than any test needs
 	greens  int    // model servers of green beside the first
+	timed   bool   // answers take some time, each another: 10 ms, and 1 % of them 30 ms
 }
 
 // newRig starts everything but the Envoys, with one replica.
@@ -80,7 +84,10 @@ func newRigIn(t *testing.T, w world) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	r := &rig{t: t, ctx: ctx, folder: t.TempDir()}
+	r := &rig{t: t, ctx: ctx, folder: t.TempDir(), wait: patience, median: time.Millisecond}
+	if w.timed {
+		r.median, r.p99 = 10*time.Millisecond, 30*time.Millisecond
+	}
 	role := []string{testenv.RoleEtcd}
 	if w.quota > 0 {
 		role = append(role, "--quota", strconv.Itoa(w.quota))
@@ -102,7 +109,7 @@ func newRigIn(t *testing.T, w world) *rig {
 func (r *rig) model(version string) *testenv.Model {
 	r.t.Helper()
 	program := must[testenv.Program](r.t)(testenv.Self(testenv.RoleModel))
-	return must[*testenv.Model](r.t)(testenv.StartModel(r.ctx, testenv.ModelConfig{Program: program, Version: version, Median: time.Millisecond}))
+	return must[*testenv.Model](r.t)(testenv.StartModel(r.ctx, testenv.ModelConfig{Program: program, Version: version, Median: r.median, P99: r.p99}))
 }
 
 // startReplica runs a replica in this process until the returned function stops it, which t does at the end, too.
@@ -207,7 +214,7 @@ func (r *rig) served(service string) *policy.Served {
 // until waits for a condition and fails the test, with what is served, when it does not come.
 func (r *rig) until(what string, condition func() (bool, error)) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	ctx, cancel := context.WithTimeout(r.ctx, r.wait)
 	defer cancel()
 	err := testenv.Eventually(ctx, func() (bool, error) {
 		holds, why := condition()
@@ -329,9 +336,14 @@ func (r *rig) read(key string, value any) {
 // load keeps requests coming through the gateway until the test ends and returns its totals at any time.
 func (r *rig) load(rate float64) *testenv.Load {
 	r.t.Helper()
-	load := must[*testenv.Load](r.t)(testenv.NewLoad(testenv.LoadConfig{
-		Targets: []string{fmt.Sprintf("127.0.0.1:%d", r.port)}, Host: "shop.example.com", Rate: rate,
-	}))
+	return r.loadOf(testenv.LoadConfig{Rate: rate})
+}
+
+// loadOf is load that is not as usual.
+func (r *rig) loadOf(c testenv.LoadConfig) *testenv.Load {
+	r.t.Helper()
+	c.Targets, c.Host = []string{fmt.Sprintf("127.0.0.1:%d", r.port)}, "shop.example.com"
+	load := must[*testenv.Load](r.t)(testenv.NewLoad(c))
 	ctx, cancel := context.WithCancel(r.ctx)
 	done := make(chan error, 1)
 	go func() { done <- load.Run(ctx) }()

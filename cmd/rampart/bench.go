@@ -24,8 +24,9 @@ func newBench(a *app) *cobra.Command {
 	f := benchFlags{}
 	command := &cobra.Command{
 		Use: "bench", Hidden: true, Short: "Measure rampart on real Envoys", Args: cobra.NoArgs,
-		Long: "Bench measures, over many runs on a fleet like the demo's, how quickly a bad release is taken back, how quickly a change of weight is accepted,\n" +
-			"how long weights outlive a killed control plane, and how soon a restarted one has the fleet again.",
+		Long: "Bench measures, over many runs on a fleet like the demo's, how quickly releases that go bad in one way or another are taken back and what that costs,\n" +
+			"what becomes of good ones when both versions fail in bursts, how quickly a change of weight is accepted, how long weights outlive a killed control\n" +
+			"plane, and how soon a restarted one has the fleet again.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.bench(c.Context(), f) },
 	}
 	flags := command.Flags()
@@ -47,6 +48,12 @@ func trials() []trial {
 	return []trial{
 		{"bad-300", 300, 3, benchBad},
 		{"bad-50", 50, 3, benchBad},
+		{"errors-5pp", 300, 3, benchFault(fault{what: "5 % more of its requests", turns: testenv.Behaviour{Fail: 0.05}})},
+		{"slow-2x", 300, 3, benchFault(fault{what: "twice the time for all of its requests", turns: testenv.Behaviour{Slow: 2}})},
+		{"slow-tail", 300, 3, benchFault(fault{what: "eight times the time for 2 % of its requests", turns: testenv.Behaviour{Tail: 0.02, TailSlow: 8}})},
+		{"quality", 300, 3, benchFault(worseAnswers())},
+		{"hang", 300, 3, benchFault(fault{what: "no answer to any of its requests", turns: testenv.Behaviour{Hang: 1}})},
+		{"aa-bursts", 300, 3, benchBursts},
 		{"put-3", 300, 3, benchPut},
 		{"put-30", 300, 30, benchPut},
 		{"deadman", 300, 3, benchDeadman},

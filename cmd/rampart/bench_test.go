@@ -15,9 +15,13 @@ func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
 		b.note("x", time.Duration(i)*time.Millisecond)
 	}
 	b.note("y", time.Millisecond)
+	b.count("z", requests, 1234)
 	m := b.found("t")
 	x := m.Distributions[0]
-	if len(m.Distributions) != 2 || x.Runs != 20 || x.Min != 1 || x.Median != 10 || x.P90 != 18 || x.Max != 20 {
+	if row := distributions([]measured{m})[3]; row[1] != "z" || row[4] != "1234" {
+		t.Errorf("a number of requests is told as %q", row)
+	}
+	if len(m.Distributions) != 3 || x.Runs != 20 || x.Min != 1 || x.Median != 10 || x.P90 != 18 || x.Max != 20 {
 		t.Errorf("got %+v", m.Distributions)
 	}
 }

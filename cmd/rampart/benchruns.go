@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -21,46 +20,18 @@ type bench struct {
 	burden  burden
 }
 
-// note adds one value to what is measured under a name.
+// note adds one time to what is measured under a name.
 func (b *bench) note(what string, took time.Duration) {
-	b.samples = append(b.samples, sample{what, float64(took.Microseconds()) / 1000})
+	b.samples = append(b.samples, sample{what, milliseconds, float64(took.Microseconds()) / 1000})
+}
+
+// count does the same with a number of something.
+func (b *bench) count(what string, of unit, n int64) {
+	b.samples = append(b.samples, sample{what, of, float64(n)})
 }
 
 // quickly is a plan that goes to 25 % at once and stays there.
 func quickly() plan { return plan{steps: "25%, 100%", soak: time.Hour, bake: time.Hour} }
-
-// benchBad measures act 2: half of the answers fail, on a route that is not idempotent.
-func benchBad(ctx context.Context, b *bench) error {
-	for i := range b.runs {
-		p := part{version: fmt.Sprintf("v%d", i+2), script: script{plan: quickly()}, at: quarter, inject: breakAtAnyMoment}
-		f, err := b.stage.playPart(ctx, p)
-		if err != nil {
-			return err
-		}
-		if f.outcome != policy.RolledBack || f.lastAck.IsZero() || f.stamps.firstBad.IsZero() {
-			return fmt.Errorf("run %d: %s was %s, not rolled back", i+1, f.release, orNothing(f.outcome))
-		}
-		b.note("onset → last bad answer", f.stamps.lastBad.Sub(f.stamps.firstBad))
-		b.note("onset → last ACK of weight 0", f.lastAck.Sub(f.stamps.firstBad))
-		b.note("onset → weight 0 in every /runtime", f.seenOff.Sub(f.stamps.firstBad))
-		var m missed
-		m.witnessed(f)
-		if len(m) > 0 {
-			return fmt.Errorf("run %d: %s", i+1, strings.Join(m, "; "))
-		}
-		b.burden.note(b.stage.app.now())
-		b.stage.note("run %d of %d: last ACK after %s", i+1, b.runs, msText(between(f.stamps.firstBad, f.lastAck)))
-	}
-	return nil
-}
-
-// breakAtAnyMoment waits for a part of a second first: the step was confirmed in a turn of the leader, and trouble does not keep to its turns.
-func breakAtAnyMoment(ctx context.Context, s *stage, f *findings) error {
-	if err := sleepUntil(ctx, s.app.now().Add(rand.N(time.Second))); err != nil {
-		return err
-	}
-	return breakCandidate(ctx, s, f)
-}
 
 // begin brings a release to a plan's first weight without waiting for anything that is not measured.
 func (b *bench) begin(ctx context.Context, p plan) (findings, error) {

@@ -4,24 +4,44 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 )
 
-// sample is one measured value, in milliseconds.
+// sample is one measured value.
 type sample struct {
-	what string
-	ms   float64
+	what  string
+	unit  unit
+	value float64
+}
+
+// unit is what a value counts.
+type unit string
+
+const (
+	milliseconds unit = "ms"
+	requests     unit = "requests"
+	releases     unit = "releases"
+)
+
+// text is a value with its unit.
+func (u unit) text(value float64) string {
+	if u == milliseconds {
+		return msText(&value)
+	}
+	return strconv.FormatFloat(value, 'f', -1, 64)
 }
 
 // distribution is what one kind of value came to over all runs.
 type distribution struct {
 	What   string    `json:"what"`
+	Unit   unit      `json:"unit"`
 	Runs   int       `json:"runs"`
-	Min    float64   `json:"minMs"`
-	Median float64   `json:"medianMs"`
-	P90    float64   `json:"p90Ms"`
-	Max    float64   `json:"maxMs"`
-	Values []float64 `json:"valuesMs"` // in the order of the runs
+	Min    float64   `json:"min"`
+	Median float64   `json:"median"`
+	P90    float64   `json:"p90"`
+	Max    float64   `json:"max"`
+	Values []float64 `json:"values"` // in the order of the runs
 }
 
 // measured is what a trial came to.
@@ -47,9 +67,9 @@ func (b *bench) found(name string) measured {
 		at := slices.IndexFunc(m.Distributions, func(d distribution) bool { return d.What == one.what })
 		if at < 0 {
 			at = len(m.Distributions)
-			m.Distributions = append(m.Distributions, distribution{What: one.what})
+			m.Distributions = append(m.Distributions, distribution{What: one.what, Unit: one.unit})
 		}
-		m.Distributions[at].Values = append(m.Distributions[at].Values, one.ms)
+		m.Distributions[at].Values = append(m.Distributions[at].Values, one.value)
 	}
 	for i := range m.Distributions {
 		m.Distributions[i].sum()
@@ -73,7 +93,7 @@ func distributions(all []measured) table {
 	t := table{{"MEASUREMENT", "WHAT", "RUNS", "MIN", "MEDIAN", "P90", "MAX"}}
 	for _, m := range all {
 		for _, d := range m.Distributions {
-			t = append(t, []string{m.Trial, d.What, fmt.Sprint(d.Runs), msText(&d.Min), msText(&d.Median), msText(&d.P90), msText(&d.Max)})
+			t = append(t, []string{m.Trial, d.What, fmt.Sprint(d.Runs), d.Unit.text(d.Min), d.Unit.text(d.Median), d.Unit.text(d.P90), d.Unit.text(d.Max)})
 		}
 	}
 	return t

@@ -14,6 +14,7 @@ type script struct {
 	serve      string // the wish
 	idempotent bool   // the route
 	plan       plan
+	analysis   string // "{quality: …}"; "" is the default
 }
 
 // plan is a release's plan with the times of a demo. The zero value is the default plan.
@@ -21,6 +22,8 @@ type plan struct {
 	steps string // "1%, 5%"
 	soak  time.Duration
 	bake  time.Duration
+	// evidence asks for the default plan without its warm-up.
+	evidence bool
 }
 
 // document is the service's document, with whatever is deployed now.
@@ -37,6 +40,12 @@ func (f *fleet) document(s script) []byte {
 	fmt.Fprintf(&text, "serve: %s\n", s.serve)
 	if s.plan.steps != "" {
 		fmt.Fprintf(&text, "plan: {steps: [%s], warmup: 0s, soak: %s, bake: %s}\n", s.plan.steps, s.plan.soak, s.plan.bake)
+	}
+	if s.plan.evidence {
+		text.WriteString("plan: {warmup: 0s}\n")
+	}
+	if s.analysis != "" {
+		fmt.Fprintf(&text, "analysis: %s\n", s.analysis)
 	}
 	return []byte(text.String())
 }

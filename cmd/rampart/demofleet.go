@@ -49,8 +49,9 @@ type fleet struct {
 	server *testenv.Proc // `rampart serve`; nil while it is down
 	store  *store.Store
 	envoys []*testenv.Envoy
-	sides  map[string]*side // by backend
-	live   string           // the backend that is committed
+	sides  map[string]*side  // by backend
+	live   string            // the backend that is committed
+	usual  testenv.Behaviour // of every version that is deployed from now on
 }
 
 // fleetPorts are all on loopback.
@@ -233,6 +234,9 @@ func (f *fleet) deploy(ctx context.Context, backend, version string) error {
 		}
 		next.models = append(next.models, m)
 	}
+	if err := next.behave(ctx, f.usual); err != nil {
+		return errors.Join(err, next.kill())
+	}
 	before := f.sides[backend]
 	f.sides[backend] = next
 	return before.kill()
@@ -248,46 +252,6 @@ func (s *side) kill() error {
 		all = errors.Join(all, m.Kill())
 	}
 	return all
-}
-
-// fail makes a share of the requests to a side fail, from the next one on; 0 mends it.
-func (s *side) fail(ctx context.Context, share float64) error {
-	var all error
-	for _, m := range s.models {
-		all = errors.Join(all, m.Fail(ctx, share))
-	}
-	return all
-}
-
-// stamps are when a side gave its first and last bad answer and was last asked, zero being never, and how many requests it has answered.
-type stamps struct {
-	firstBad, lastBad, lastAsked time.Time
-	answered                     int64
-}
-
-// stamps reads what the model servers stamped.
-func (s *side) stamps(ctx context.Context) (stamps, error) {
-	var all stamps
-	for _, m := range s.models {
-		r, err := m.Report(ctx)
-		if err != nil {
-			return all, err
-		}
-		if r.FirstBad > 0 && (all.firstBad.IsZero() || time.Unix(0, r.FirstBad).Before(all.firstBad)) {
-			all.firstBad = time.Unix(0, r.FirstBad)
-		}
-		all.lastBad = later(all.lastBad, r.LastBad)
-		all.lastAsked = later(all.lastAsked, r.LastAsked)
-		all.answered += r.Good + r.Bad
-	}
-	return all, nil
-}
-
-func later(t time.Time, unixNano int64) time.Time {
-	if unixNano == 0 || time.Unix(0, unixNano).Before(t) {
-		return t
-	}
-	return time.Unix(0, unixNano)
 }
 
 // killServer takes the control plane away at one stroke: rampart and its etcd, SIGKILLed.

@@ -182,7 +182,11 @@ func (s *stage) now() (picture, <-chan struct{}) {
 
 // until waits for a condition of the picture, and fails with what is to be seen when it does not come in time.
 func (s *stage) until(ctx context.Context, what string, holds func(picture) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, fleetTimeout)
+	return s.untilWithin(ctx, fleetTimeout, what, holds)
+}
+
+func (s *stage) untilWithin(ctx context.Context, within time.Duration, what string, holds func(picture) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
 		p, changed := s.now()
@@ -193,7 +197,7 @@ func (s *stage) until(ctx context.Context, what string, holds func(picture) bool
 		case <-changed:
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("waited %s in vain for %s: %s", fleetTimeout, what, p.said())
+				return fmt.Errorf("waited %s in vain for %s: %s", within, what, p.said())
 			}
 			return ctx.Err()
 		}
