@@ -14,7 +14,7 @@ with_prometheus := PROMETHEUS="$$($(PYTHON) tools/prometheus.py)"; export PROMET
 with_cc    := CC="$$($(PYTHON) tools/cc.py)"; CGO_ENABLED=1; export CC CGO_ENABLED;
 # One package at a time: the whole systems of two would starve each other on a small machine.
 # Of its tests four at a time: those that may run beside others mostly wait.
-go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 9m
+go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 15m
 
 REPS ?= 300# releases per cell of `make bench-judge`
 SEED ?= 1
