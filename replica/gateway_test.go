@@ -157,7 +157,12 @@ func TestAListenerOfTheUsersOwnFollowsAReleaseOfItsGateway(t *testing.T) {
 	document := func(serve string) string { return strings.Replace(r.document(serve), "[edge]", "[inner]", 1) }
 	r.put("services/shop", document("blue"))
 	snippet := must[[]byte](t)(envoy.Bootstrap(envoy.BootstrapConfig{Gateway: "inner", ID: "inner-1", Servers: r.servers, Snippet: true}))
-	merged := strings.Replace(string(snippet), "static_resources:\n", fmt.Sprintf(ownListener, r.port), 1)
+	// Latency is judged here, so the user has taken the sink along.
+	ours, sink, found := strings.Cut(string(snippet), "# stats_flush_interval:")
+	if !found {
+		t.Fatal("the snippet offers no sink")
+	}
+	merged := strings.Replace(ours, "static_resources:\n", fmt.Sprintf(ownListener, r.port), 1) + strings.ReplaceAll("# stats_flush_interval:"+sink, "# ", "")
 	r.envoyOf(testenv.EnvoyConfig{Bootstrap: []byte(merged), ID: "inner-1"})
 	r.untilAnswers("v1")
 	load := r.load(200)
