@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"time"
 )
 
@@ -49,15 +51,28 @@ func during(ctx context.Context, p *Proc, wait func(context.Context) error) erro
 	return wait(ctx)
 }
 
+// The range that FreePort takes from. Systems take ports for those who leave the choice to them, and for what connects, from 32768 on or above: a port from there
+// would be somebody else's before its user has come.
+const (
+	firstFree = 15000
+	pastFree  = 32000
+	freeTries = 100
+)
+
 // FreePort is a TCP port on loopback that nobody listened on a moment ago. Whoever can bind port 0 itself should.
 func FreePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var last error
+	for range freeTries {
+		port := firstFree + rand.IntN(pastFree-firstFree)
+		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			last = err
+			continue
+		}
+		if err := listener.Close(); err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		return port, nil
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	if err := listener.Close(); err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	return port, nil
+	return 0, fmt.Errorf("find a free port: %w", last)
 }
