@@ -95,7 +95,7 @@ func (e *Evidence) about(i int, t *turn, convicted bool) string {
 	case partLatency:
 		return e.latencyText(t, convicted)
 	case partP99:
-		return fmt.Sprintf("p99: %s %s, %s %s", t.candidate(), millis(e.slow.Recent.Candidate.P99), limitWords(convicted), *a.Limits.P99)
+		return fmt.Sprintf("p99: %s %s, %s %s", t.candidate(), millis(e.slow.Recent.Candidate.P99), limitWords(convicted), millis(float64(a.Limits.P99.Std().Milliseconds())))
 	case partSeen:
 		return e.seenText(t)
 	}
@@ -163,11 +163,16 @@ func (e *Evidence) latencyText(t *turn, convicted bool) string {
 		armText(t.candidate(), times.Candidate.Counts), armText(t.live(), times.Live.Counts), millis(times.Candidate.P99), millis(times.Live.P99))
 }
 
+// slowest is the last bound of a histogram, in ms: what lies beyond took longer, or never ended.
+const slowest = 120_000
+
 // millis writes milliseconds as people do.
 func millis(ms float64) string {
 	switch {
 	case ms <= 0:
 		return "unknown"
+	case ms >= slowest:
+		return "over 120 s"
 	case ms < 1000:
 		return fmt.Sprintf("%.0f ms", ms)
 	}

@@ -64,7 +64,7 @@ func TestEachMetricConvictsByItselfAndIsTheReason(t *testing.T) {
 		"latency": {func(r *Reading) { r.Times.Candidate = judge.Histogram{40: 25} }, []string{"latency: above ", " green ", "against blue"}},
 		"p99": {func(r *Reading) {
 			r.Times.Live, r.Times.Candidate = judge.Histogram{80: 75}, judge.Histogram{80: 25}
-		}, []string{"p99: green", "above its limit of 2s"}},
+		}, []string{"p99: green", "above its limit of 2 s"}},
 		"statuses": {func(r *Reading) { r.Statuses.Candidate = [GRPCStatuses]uint64{0: 20, 8: 5} }, []string{"gRPC statuses RESOURCE_EXHAUSTED: green 20 %"}},
 		"quality":  {func(r *Reading) { r.Quality[0].Candidate.Sum = 25 * 0.7 }, []string{"named_metrics.accuracy: green 0.7", "against blue 0.9"}},
 		"query":    {func(r *Reading) { r.Queries[0].Candidate = 9 }, []string{"gpu: green", "against blue 3"}},

@@ -162,6 +162,7 @@ func (d *Deciding) resign() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
+	d.endTapes(ctx)
 	if err := d.lead.proof.Resign(ctx); err != nil {
 		d.log.Warn("could not resign; the lease will run out", "err", err)
 	}

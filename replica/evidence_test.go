@@ -84,6 +84,10 @@ func TestTheNextLeaderJudgesByTheEvidenceThereWas(t *testing.T) {
 	r.untilJudged("a healthy candidate", func(e *policy.Evidence) bool { return e.Latest.Verdict == policy.Healthy })
 	r.stops[0]()
 	before := r.evidence()
+	written := policy.RunAgain(r.recording(before.Release), nil, nil).Turns
+	if written == 0 {
+		t.Error("the first leader kept its last turns to itself")
+	}
 	r.until("the other replica leading", func() (bool, error) { return r.beat().Leader == "b", nil })
 	after := r.untilJudged("evidence of the other one", func(e *policy.Evidence) bool {
 		return e.Errors.Evidence().Candidate.Good > before.Errors.Evidence().Candidate.Good
@@ -96,6 +100,10 @@ func TestTheNextLeaderJudgesByTheEvidenceThereWas(t *testing.T) {
 	}
 	r.behave(testenv.Behaviour{Slow: 3}, r.green)
 	r.blames("latency: above")
+	r.until("both leaders' turns in one recording", func() (bool, error) {
+		found := policy.RunAgain(r.recording(before.Release), nil, nil)
+		return found.Turns > written && found.Was.Convicted, fmt.Errorf("%d turns, %d of the first leader", found.Turns, written)
+	})
 }
 
 func TestTheNextReleaseStartsFromWhatIsKnownOfLive(t *testing.T) {

@@ -81,6 +81,21 @@ func (d *Deciding) writeTapes(ctx context.Context, now time.Time) {
 	d.tapes = slices.DeleteFunc(d.tapes, func(t *tape) bool { return t.ended && len(t.piece.Turns) == 0 })
 }
 
+// endTapes writes what is left at the end of a term, as far as there is time. The next leader begins tapes of its own.
+func (d *Deciding) endTapes(ctx context.Context) {
+	short, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, t := range d.tapes {
+		if len(t.piece.Turns) > 0 && short.Err() == nil {
+			d.writeTape(short, t)
+		}
+	}
+	for _, t := range d.tracks {
+		t.tape = nil
+	}
+	d.tapes = nil
+}
+
 // writeTape writes what a tape holds. What cannot be packed is dropped: a recording is worth no trouble to the release.
 func (d *Deciding) writeTape(ctx context.Context, t *tape) {
 	short, cancel := context.WithTimeout(ctx, patience)
@@ -88,7 +103,7 @@ func (d *Deciding) writeTape(ctx context.Context, t *tape) {
 	data, err := t.piece.Encode()
 	if err == nil {
 		from := time.UnixMilli(t.piece.Turns[0].At)
-		err = d.store.SaveReadings(short, d.lead.proof, store.Recorded{Service: t.service, Release: t.piece.Release, From: from}, data)
+		err = d.store.SaveReadings(short, store.Recorded{Service: t.service, Release: t.piece.Release, From: from}, data)
 	}
 	if err != nil {
 		d.log.Warn("readings could not be kept", "service", t.service, "release", t.piece.Release, "err", err)

@@ -10,22 +10,24 @@ import (
 func TestReadingsComeBackInOrderAndOnlyTheNewestReleasesAreKept(t *testing.T) {
 	t.Parallel()
 	s := startEtcd(t).dial()
-	l := elect(t, s, "a")
 	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
 	// Release ids do not sort by age: the revision in them grows a digit.
 	for i, release := range []string{"green-98", "blue-99", "green-100", "blue-101"} {
 		for _, piece := range []int64{9_000, 10_000} {
 			from := at(int64(i)*100_000 + piece)
-			if err := s.SaveReadings(t.Context(), l, Recorded{"shop", release, from}, fmt.Append(nil, release, piece)); err != nil {
+			if err := s.SaveReadings(t.Context(), Recorded{"shop", release, from}, fmt.Append(nil, release, piece)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := s.SaveReadings(t.Context(), l, Recorded{"shop-2", "green-1", at(1)}, []byte("of another service")); err != nil {
+	if err := s.SaveReadings(t.Context(), Recorded{"shop-2", "green-1", at(1)}, []byte("of another service")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.TrimReadings(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.SaveReadings(t.Context(), Recorded{"shop", "green-1", at(1)}, make([]byte, MaxValue+1)); err == nil {
+		t.Error("a piece of any length is written")
 	}
 	kept, err := s.RecordedReleases(t.Context(), "shop")
 	want := []Recorded{{"shop", "blue-99", at(109_000)}, {"shop", "green-100", at(209_000)}, {"shop", "blue-101", at(309_000)}}

@@ -178,10 +178,7 @@ func TestEachFencedWriteIsRefusedToAnOldLeader(t *testing.T) {
 	s := startEtcd(t).dial()
 	for name, write := range map[string]func(*Leadership) error{
 		"evidence": func(l *Leadership) error { return s.SaveEvidence(t.Context(), l, "shop", []byte("e")) },
-		"readings": func(l *Leadership) error {
-			return s.SaveReadings(t.Context(), l, Recorded{"shop", "green-1", time.UnixMilli(1)}, []byte("r"))
-		},
-		"beat": func(l *Leadership) error { return s.Beat(t.Context(), l, BeatRecord{At: 1, Leader: "a"}) },
+		"beat":     func(l *Leadership) error { return s.Beat(t.Context(), l, BeatRecord{At: 1, Leader: "a"}) },
 	} {
 		l := elect(t, s, "a")
 		if err := write(l); err != nil {
