@@ -9,7 +9,7 @@ const (
 	episodeRest   = 3 * time.Second  // after an error that counts, others do not for this long: they may be of the same cluster
 	episodeWindow = 30 * time.Second // over which the dispersion of episodes is learned
 	independent   = 1.2              // φ up to which errors are known to come one by one, and counting them all is best
-	stakeUnsure   = 0.35             // of the wealth on episodes above that
+	stakeUnsure   = 0.25             // of the wealth on episodes above that
 	stakeMost     = 0.6              // and from clustered on
 )
 

@@ -43,7 +43,7 @@ const (
 func (o odds) parts() [effects]float64 {
 	switch o {
 	case ofBursts:
-		return [effects]float64{0.04, 0.12, 0.15, 0.15, 0.12, 0.11, 0.1, 0.08, 0.07, 0.06}
+		return [effects]float64{0.08, 0.14, 0.15, 0.13, 0.11, 0.1, 0.09, 0.08, 0.06, 0.06}
 	case ofClusters:
 		return [effects]float64{0.01, 0.04, 0.11, 0.22, 0.22, 0.16, 0.1, 0.08, 0.03, 0.03}
 	}

@@ -8,6 +8,13 @@ import (
 	"github.com/rampart-proxy/rampart/policy/simulation"
 )
 
+func blips() []time.Duration {
+	if !whole() {
+		return []time.Duration{500 * time.Millisecond}
+	}
+	return []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond, time.Second}
+}
+
 // TestBlipsAreForgivenUpToTheSetting is judge.md 2g's table of blips: the candidate alone fails half of its requests for a short time in mid-ramp, baseline 0.1 %. With Blip the
 // sliding cap and the stricter guard rail are measured together.
 func TestBlipsAreForgivenUpToTheSetting(t *testing.T) {
@@ -17,8 +24,11 @@ func TestBlipsAreForgivenUpToTheSetting(t *testing.T) {
 		columns = append(columns, length.String()+" at 100 rps", "10k")
 	}
 	costs := regressions("+1pp +5pp 50%")
+	if !whole() {
+		costs = nil
+	}
 	b := newTable(t, "Rolled back after a blip of the candidate alone, %, and bad requests of regressions (100 | 10k rps)", append(columns[1:], names(costs)...)...)
-	for _, blip := range []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond, time.Second} {
+	for _, blip := range blips() {
 		settings := defaults()
 		settings.Blip = blip
 		rule := func() simulation.Rule { return simulation.NewJudge(settings) }
@@ -27,7 +37,7 @@ func TestBlipsAreForgivenUpToTheSetting(t *testing.T) {
 			for _, rate := range []float64{100, 10000} {
 				s := with(usual(rate, 0.001), simulation.Fault{Share: 0.5, From: 270 * time.Second, Phase: time.Second, For: length})
 				s.Limit = 300 * time.Second
-				sum := play(t, s, 2**reps, rule)
+				sum := play(t, s, *reps, rule)
 				got := share(sum.Convicted-sum.Early, sum.Releases)
 				row = append(row, fmt.Sprintf("%.0f ±%.0f (%d guard)", 100*got.value, 200*got.err, sum.By["guard"]))
 				if limit := binomialLimit(sum.Releases, 0.02); length <= blip && sum.Convicted > limit {

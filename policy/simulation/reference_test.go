@@ -90,7 +90,7 @@ func TestFalseRollbacksAreThoseOfTheReference(t *testing.T) {
 		var row []string
 		for i, text := range strings.Split(rest, " | ") {
 			s := usual([]float64{1, 100, 10000}[i/3], []float64{1e-4, 1e-3, 1e-2}[i%3])
-			row = append(row, b.falsely(playRule(t, peerNamed(t, name), s, 3**reps), parse(t, text).bad, 1000))
+			row = append(row, b.falsely(playRule(t, peerNamed(t, name), s, *reps), parse(t, text).bad, 1000))
 		}
 		b.row(name, row...)
 	}

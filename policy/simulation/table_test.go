@@ -21,6 +21,9 @@ var (
 	seed = flag.Uint64("seed", 1, "seed of the tables")
 )
 
+// whole reports whether the tables are played for their figures. Else a few services stand for all, so that the race detector is through with them in a minute.
+func whole() bool { return *reps >= 40 }
+
 const history = 30 * time.Minute
 
 // defaults are the margins that judge.md's figures were measured with.
