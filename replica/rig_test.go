@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait of these tests; none depends on how long it takes.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // rig is a whole system: a real etcd, replicas in this process, real Envoys and real model servers.
 type rig struct {
