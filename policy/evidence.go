@@ -38,6 +38,7 @@ type Evidence struct {
 	sinceGRPC  onset // of named gRPC statuses
 	live       judge.Pending
 	next       judge.Pending // the candidate's
+	lacking    [2]reconciler // of live and of the candidate
 	unrest     time.Duration // what is left of the time in which share seen says nothing, after an incident of live
 	weight     Weight
 	recent     meter

@@ -68,7 +68,9 @@ func TestEachMetricConvictsByItselfAndIsTheReason(t *testing.T) {
 		"statuses": {func(r *Reading) { r.Statuses.Candidate = [GRPCStatuses]uint64{0: 20, 8: 5} }, []string{"gRPC statuses RESOURCE_EXHAUSTED: green 20 %"}},
 		"quality":  {func(r *Reading) { r.Quality[0].Candidate.Sum = 25 * 0.7 }, []string{"named_metrics.accuracy: green 0.7", "against blue 0.9"}},
 		"query":    {func(r *Reading) { r.Queries[0].Candidate = 9 }, []string{"gpu: green", "against blue 3"}},
-		"hang":     {func(r *Reading) { r.Candidate = Counts{Issued: 25} }, []string{"latency: "}},
+		"hang": {func(r *Reading) {
+			r.Candidate, r.Times.Candidate = Counts{Issued: 25}, judge.Histogram{}
+		}, []string{"latency: "}},
 		"one proxy": {func(r *Reading) {
 			r.Proxies[1] = ProxyReading{Proxy: "edge-2", Live: 50, Steady: true}
 			r.SteadyCandidate.Issued = 13

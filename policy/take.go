@@ -58,8 +58,10 @@ func (e *Evidence) turnOf(reading Reading, s *Served) *turn {
 	after := e.Latency.HungAfter()
 	e.live.After(after)
 	e.next.After(after)
-	live := e.live.Turn(reading.Interval, reading.Live.Issued, reading.Live.Finished(), reading.LiveActive)
-	next := e.next.Turn(reading.Interval, reading.Candidate.Issued, reading.Candidate.Finished(), reading.CandidateActive)
+	live := e.live.Turn(reading.Interval, reading.Live.Issued, reading.Live.Finished()+e.lacking[0].turn(
+		reading.Interval, reading.Live.Finished(), t.times.Live.Total(), t.timed), reading.LiveActive)
+	next := e.next.Turn(reading.Interval, reading.Candidate.Issued, reading.Candidate.Finished()+e.lacking[1].turn(
+		reading.Interval, reading.Candidate.Finished(), t.times.Candidate.Total(), t.timed), reading.CandidateActive)
 	if t.timed = t.timed || live+next > 0; t.timed {
 		e.live.Settle(&t.times.Live)
 		e.next.Settle(&t.times.Candidate)

@@ -2,11 +2,13 @@ package judge
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
 const (
 	pendingSlots = 16               // of the time within which what is in progress may be young
+	lasting      = 6                // turns that a loss must last
 	calmOver     = 10 * time.Second // what was counted is forgotten after so long, and twice that at most, when it is over
 )
 
@@ -16,7 +18,8 @@ const (
 // With all that was issued, finished and is in progress known, I - F - min(A, Y) requests are lost, where Y were issued lately, within After and what reports may be
 // late: if A ≤ Y, all that is in progress may be young, and what is neither that nor finished was given up; if A > Y, at least A - Y have gone on for too long. For a
 // healthy arm this is never above 0, whatever its rate and however its proxies' reports are split and delayed, as long as the three numbers of one report come
-// together. A rise is counted once, and only if it lasts for three turns: a single turn in which numbers do not fit together counts nothing.
+// together. A rise is counted once, and only if it lasts for six turns: a turn in which numbers do not fit together counts
+// nothing, and statistics have time to tell that a request has ended of which load reports say nothing.
 //
 // A proxy that vanishes with requests in progress looks like its clients gave up. After a change of leader Pending begins anew.
 type Pending struct {
@@ -29,10 +32,10 @@ type Pending struct {
 	filled time.Duration // of the newest slot
 
 	begun   bool
-	open    int64    // issued and not finished
-	lost    [3]int64 // of the newest turns
-	counted int64    // of the lost, those that were counted
-	most    int64    // lost at most, since calm began
+	open    int64          // issued and not finished
+	lost    [lasting]int64 // of the newest turns
+	counted int64          // of the lost, those that were counted
+	most    int64          // lost at most, since calm began
 	calm    time.Duration
 	due     uint64 // counted, and not yet settled
 }
@@ -75,7 +78,7 @@ func (p *Pending) Turn(length time.Duration, issued, finished, active uint64) (s
 func (p *Pending) begin(active uint64) {
 	p.begun, p.open, p.young = true, int64(active), active
 	p.widen()
-	p.lost, p.counted, p.most, p.calm, p.due = [3]int64{}, 0, 0, 0, 0
+	p.lost, p.counted, p.most, p.calm, p.due = [lasting]int64{}, 0, 0, 0, 0
 }
 
 // progress is how many of those in progress may be young.
@@ -102,8 +105,9 @@ func (p *Pending) age(length time.Duration) {
 
 // count notes how many are lost and returns how many of them are new.
 func (p *Pending) count(length time.Duration, lost int64) (slow uint64) {
-	p.lost = [3]int64{lost, p.lost[0], p.lost[1]}
-	if least := min(p.lost[0], p.lost[1], p.lost[2]); least > p.counted {
+	copy(p.lost[1:], p.lost[:])
+	p.lost[0] = lost
+	if least := slices.Min(p.lost[:]); least > p.counted {
 		slow = uint64(least - p.counted)
 		p.counted = least
 	}
@@ -119,7 +123,7 @@ func (p *Pending) count(length time.Duration, lost int64) (slow uint64) {
 // Settle puts what Turn counted since the last Settle into the last bucket of the arm's times. Counted requests that have ended since then show up among the times,
 // if late: so many as have ended are taken out of the buckets beyond After, so that each counts once.
 func (p *Pending) Settle(h *Histogram) {
-	if ended := p.counted - max(p.lost[0], p.lost[1], p.lost[2]); ended > 0 && p.after > 0 {
+	if ended := p.counted - slices.Max(p.lost[:]); ended > 0 && p.after > 0 {
 		p.counted -= h.drop(boundFrom(milliseconds(p.after))+1, ended)
 	}
 	h[Buckets-1] += p.due
