@@ -99,7 +99,7 @@ func (e *Evidence) about(i int, t *turn, convicted bool) string {
 	case partSeen:
 		return e.seenText(t)
 	}
-	return gaugeText(e.gauge(i), t)
+	return e.gaugeText(i, t)
 }
 
 func limitWords(convicted bool) string {
@@ -179,15 +179,29 @@ func millis(ms float64) string {
 	return fmt.Sprintf("%.3g s", ms/1000)
 }
 
-func gaugeText(g Gauge, t *turn) string {
-	found := g.Judge.Evidence()
-	return fmt.Sprintf("%s: %s %.4g against %s %.4g", g.Name, t.candidate(), found.RecentCandidate, t.live(), found.RecentLive)
+// gaugeText has values only where there are some: nothing is made up for what is not known.
+func (e *Evidence) gaugeText(i int, t *turn) string {
+	g := e.gauge(i)
+	found, name, problem := g.Judge.Evidence(), g.Name, ""
+	if at := i - partQuality - len(e.Quality); at >= 0 {
+		problem = t.problem(at)
+		if t.served.Service.Analysis.Queries[at].Advisory {
+			name += " (advisory)"
+		}
+	}
+	switch {
+	case problem != "":
+		return fmt.Sprintf("%s: %s", name, problem)
+	case found.Weighed == 0:
+		return fmt.Sprintf("%s: too few values yet", name)
+	}
+	return fmt.Sprintf("%s: %s %.4g against %s %.4g", name, t.candidate(), found.RecentCandidate, t.live(), found.RecentLive)
 }
 
-// percent prints a share with two significant digits, or "no requests".
+// percent prints a share with two significant digits, or "no requests yet".
 func percent(part, whole uint64) string {
 	if whole == 0 {
-		return "no requests"
+		return "no requests yet"
 	}
 	share := 100 * float64(part) / float64(whole)
 	if share >= 99.5 {
@@ -224,6 +238,9 @@ func (e *Evidence) users(t *turn) string {
 		return ""
 	}
 	arm := func(a *ArmPerformance) string {
+		if a.Requests == 0 {
+			return "no requests yet"
+		}
 		text := percent(a.Errors, a.Requests) + " errors"
 		if p99 := a.Times.Quantile(0.99); p99 > 0 {
 			text += ", p50 " + millis(a.Times.Quantile(0.5)) + ", p99 " + millis(p99)

@@ -85,12 +85,12 @@ type QueryReading struct {
 
 // Fleet is what is known of the proxies of a service's gateways, merged over all replicas.
 type Fleet struct {
-	Connected int          // proxies, those of a lost replica included until the dead-man's time is over
-	Ready     int          // of them, with what a release needs accepted: the arms' clusters and endpoints, the gateway's listeners
-	Confirmed int          // of them, with everything that served says at its newest revision accepted
-	Rejected  int          // of them, that refused something of this service
-	Waiting   []ProxyWords // some that have not confirmed, at most three
-	LastAck   time.Time    // when the newest confirmation came
+	Connected int          `json:"connected"`        // proxies, those of a lost replica included until the dead-man's time is over
+	Ready     int          `json:"ready"`            // of them, with what a release needs accepted: the arms' clusters and endpoints, the gateway's listeners
+	Confirmed int          `json:"confirmed"`        // of them, with everything that served says at its newest revision accepted
+	Rejected  int          `json:"rejected"`         // of them, that refused something of this service
+	Waiting   []ProxyWords `json:"waiting,omitzero"` // some that have not confirmed, at most three
+	LastAck   time.Time    `json:"lastAck,omitzero"` // when the newest confirmation came
 }
 
 // ProxyWords is one proxy that has not confirmed, and why as far as is known.

@@ -13,6 +13,7 @@ const (
 	wordsEvery   = time.Second            // what people read need not change faster
 	boundEvery   = 500 * time.Millisecond // the bound on the excess costs as much as some turns
 	quietTooLong = 10 * time.Second       // without a sample a quantity is not known any more
+	gap          = 0.2                    // in the parts of both arms' requests beyond a threshold, that needs no test to be seen
 	coverage     = 0.5                    // of live's part of requests that report a quantity, the candidate must have this much
 )
 
@@ -146,10 +147,27 @@ func (e *Evidence) unsettling(t *turn, limit float64) string {
 	case e.Latency != nil && e.slow.LogLimit >= e.slow.Limit/2 && a.Limits.P99 != nil:
 		return fmt.Sprintf("%s's p99 to be clear of its limit of %s", candidate, *a.Limits.P99)
 	}
+	if text := e.visiblySlower(t); text != "" {
+		return text
+	}
 	if text := e.lacksQuality(t); text != "" {
 		return text
 	}
 	return e.lacksAnswers(t)
+}
+
+// visiblySlower holds the climb where anybody can see that the candidate is slower although the evidence is slow to say so, as where live's own times scatter much: a
+// fifth of its requests more than of live's lie beyond a threshold.
+func (e *Evidence) visiblySlower(t *turn) string {
+	live, candidate := e.slow.Step.Live.Counts, e.slow.Step.Candidate.Counts
+	n, m := candidate.Good+candidate.Bad, live.Good+live.Bad
+	if e.Latency == nil || e.slow.Threshold == 0 || t.served.Service.Analysis.Latency.Off || n < enough || m < enough {
+		return ""
+	}
+	if float64(candidate.Bad)/float64(n) < float64(live.Bad)/float64(m)+gap {
+		return ""
+	}
+	return fmt.Sprintf("%s's times to come nearer to %s's", t.candidate(), t.live())
 }
 
 // lacks says of what there has to be more before the candidate can be called healthy, "" when there is enough.

@@ -136,7 +136,10 @@ func rateText(part, of int) string {
 
 // sureness says within what the truth is, in 95 of 100 cases. Where none was seen that is the rule of three.
 func sureness(part, of int) string {
-	if part == 0 {
+	switch {
+	case of <= 3:
+		return "too few to tell"
+	case part == 0:
 		return fmt.Sprintf("below %.2g %%", 300/float64(of))
 	}
 	share := float64(part) / float64(of)
@@ -167,7 +170,7 @@ func forecastNotes(service string, f simulation.Forecast, asked simulateAsked) [
 	}
 	return []string{
 		fmt.Sprintf("Bad requests fail or hang; of a slow %s all count. ± is two standard errors; where none or all of %d did something, that is sure to %.2g %%.",
-			f.Candidate, f.Releases, 300/float64(f.Releases)),
+			f.Candidate, f.Releases, min(100, 300/float64(f.Releases))),
 		fmt.Sprintf("Beside it, by their own rules on the same traffic: %s. Of each the part that was rolled back, and the bad requests.", listed(peers)),
 		fmt.Sprintf("Simulated: %s of each kind, %s over %s, at %s of which %s fail%s, half within %s and 99 %% within %s, seed %d.",
 			plural(f.Releases, "release", "releases"), f.Candidate, f.Live, perSecond(asked.rate), asked.errors, bursts, shortly(asked.p50), shortly(asked.p99), asked.seed),

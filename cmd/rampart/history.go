@@ -16,21 +16,24 @@ const historyTail = 50
 
 func newHistory(a *app) *cobra.Command {
 	var asked historyAsked
-	command := serviceCommand(a, "history", "List the decisions about a service", func(ctx context.Context, name string) error {
+	var command *cobra.Command
+	command = serviceCommand(a, "history", "List the decisions about a service", func(ctx context.Context, name string) error {
 		switch {
 		case asked.last < 1:
 			return usage("history %s: --last %d is not above 0", name, asked.last)
 		case asked.release != "" && !asked.turns:
 			return usage("history %s: --release goes with --turns", name)
 		case asked.turns:
+			asked.all = !command.Flags().Changed("last")
 			return a.turns(ctx, name, asked)
 		}
 		return a.history(ctx, name, asked)
 	})
 	command.Long = "History lists the decisions about a service, with the numbers behind them in -o json and -o yaml.\n" +
-		"With --turns it lists what was read and judged in every turn of a release instead; the newest releases' turns are kept."
+		"With --turns it lists what was read and judged in every turn of a release instead, those of the three\n" +
+		"newest releases. What a running release has read is written every half minute."
 	flags := command.Flags()
-	flags.IntVar(&asked.last, "last", 20, "how many lines, at most 500")
+	flags.IntVar(&asked.last, "last", 20, "how many lines, at most 500; of turns as values, all unless this is given")
 	flags.BoolVar(&asked.turns, "turns", false, "the turns of a release instead of the decisions")
 	flags.StringVar(&asked.release, "release", "", "with --turns: the release (default: the newest that is kept)")
 	outputFlag(command, &asked.output, asTable, asYAML, asJSON)
@@ -39,6 +42,7 @@ func newHistory(a *app) *cobra.Command {
 
 type historyAsked struct {
 	last    int
+	all     bool // values have every turn, because nobody said how many
 	turns   bool
 	release string
 	output  format
@@ -52,10 +56,13 @@ func (a *app) turns(ctx context.Context, name string, asked historyAsked) error 
 			return err
 		}
 		turns := turnsOf(pieces)
+		if asked.output == asTable || !asked.all {
+			turns = turns[max(0, len(turns)-asked.last):]
+		}
 		if asked.output != asTable {
 			return a.printValue(asked.output, turns)
 		}
-		a.printTable(turnsTable(turns[max(0, len(turns)-asked.last):], a.now()))
+		a.printTable(turnsTable(turns, a.now()))
 		return nil
 	})
 }

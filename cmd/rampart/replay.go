@@ -28,10 +28,11 @@ func newReplay(a *app) *cobra.Command {
 	})
 	command.Long = "Replay takes the readings of a release that are kept in etcd and has them judged again by the analysis and the warm-up of another document:\n" +
 		"what would have been decided, and when. Without --filename it is judged by its own settings. It changes nothing.\n" +
-		"The traffic stays as it was: where another judge would have moved the weights otherwise, that is not played out."
+		"The traffic stays as it was, and so does the plan: where another judge would have moved the weights otherwise, that is not played out. Of a running\n" +
+		"release it takes what is written so far, every half minute."
 	flags := command.Flags()
 	flags.StringArrayVarP(&asked.files, "filename", "f", nil, "file, folder or - for standard input with the document to judge by")
-	flags.StringVar(&asked.release, "release", "", "the release, as `rampart history` names it (default: the newest that is kept)")
+	flags.StringVar(&asked.release, "release", "", "the release, as the history names it (default: the newest that is kept; three are)")
 	outputFlag(command, &asked.output, asTable, asYAML, asJSON)
 	return command
 }
