@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/store"
@@ -11,7 +12,7 @@ import (
 
 // readRecording returns what is kept of a release's readings; of the newest that is kept if none is named.
 func readRecording(ctx context.Context, s *store.Store, service, release string) ([]policy.Recording, error) {
-	kept, err := s.RecordedReleases(ctx, service)
+	kept, err := recordedReleases(ctx, s, service)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +43,21 @@ func readRecording(ctx context.Context, s *store.Store, service, release string)
 		}
 	}
 	return pieces, nil
+}
+
+// recordedReleases waits a moment for the first recording: that of a release that has just ended is being written.
+func recordedReleases(ctx context.Context, s *store.Store, service string) (kept []store.Recorded, err error) {
+	for range 8 {
+		if kept, err = s.RecordedReleases(ctx, service); err != nil || len(kept) > 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+	return kept, err
 }
 
 // turnsOf are all turns of a recording.
