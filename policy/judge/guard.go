@@ -12,6 +12,7 @@ const (
 	fewTurns = 2    // a single turn never trips
 
 	burstyRail = 2.5 // φ above which live has had bursts; what is assumed before it had errors is 2.04
+	mayBurst   = 10  // φ of an outage's errors where they are not known to be independent
 	apart      = 5   // different seconds that must have errors where few requests or a burst could explain them
 	fewErrors  = 6   // in units of φ
 	fewApart   = 4   // where live has bursts, and so the errors must be apart: with fewer no rule trips
@@ -135,10 +136,14 @@ func (c court) short(s stretch) bool {
 }
 
 // spared reports whether live, had it what the candidate has, would almost surely have shown more errors. At a share of 75 % and 10 requests/s live finishes
-// 25 in 10 s, and in a shared outage one release in forty found one of them failing or none just then.
+// 25 in 10 s, and in a shared outage one release in forty found one of them failing or none just then. Where errors may come in bursts, an outage's do, too.
 func (c court) spared(live, candidate Counts) bool {
 	expected := float64(live.finished()) * candidate.rate()
-	return expected-float64(live.Bad) >= 3.5*math.Sqrt(c.phi*expected)
+	spread := c.phi
+	if spread > independent {
+		spread = max(spread, mayBurst)
+	}
+	return expected-float64(live.Bad) >= 3.5*math.Sqrt(spread*expected)
 }
 
 // well reports whether live is healthy: in itself, and by far healthier than the candidate.

@@ -46,6 +46,10 @@ func families() []family {
 		{"no history but 10 s", 0.01, func(s simulation.Scenario) simulation.Scenario { s.History = 10 * time.Second; return s }},
 		{"bursts of 10", 0.01, bursts},
 		{"bursts of 10 and the outage", 0.01, func(s simulation.Scenario) simulation.Scenario { return early(bursts(s)) }},
+		// Not what was aimed at: a quiet service that had shown no bursts, and then an outage that fails in bursts while live has little traffic.
+		{"bursts of 10 and the outage at 450 s", 0.05, func(s simulation.Scenario) simulation.Scenario {
+			return with(bursts(s), outage(s.Baseline, 450*time.Second))
+		}},
 		{"bursts of 30", 0.02, func(s simulation.Scenario) simulation.Scenario { s.Burst = 30; return s }},
 	}
 }
