@@ -40,7 +40,7 @@ func TestBlipsAreForgivenUpToTheSetting(t *testing.T) {
 				sum := play(t, s, *reps, rule)
 				got := share(sum.Convicted-sum.Early, sum.Releases)
 				row = append(row, fmt.Sprintf("%.0f ±%.0f (%d guard)", 100*got.value, 200*got.err, sum.By["guard"]))
-				if limit := binomialLimit(sum.Releases, 0.02); length <= blip && sum.Convicted > limit {
+				if limit := binomialLimit(sum.Releases, 0.06); length <= blip && sum.Convicted > limit {
 					t.Errorf("blip %s: %d of %d rolled back after %s at %g requests/s", blip, sum.Convicted, sum.Releases, length, rate)
 				}
 			}
