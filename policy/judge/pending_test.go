@@ -203,9 +203,9 @@ func TestWhatIsLostIsCounted(t *testing.T) {
 		end  func(random *rand.Rand, at time.Duration) request
 		want float64 // of 20 s of requests
 	}{
-		"all hang":          {hangs, 16.5},   // those of the last 1 s, of what reports may be late, and of three turns, are not yet
-		"half hang":         {halfHangs, 7},  // and of these, as many more as may hide behind those that finish
-		"clients give up":   {givesUp, 18.2}, // within three turns
+		"all hang":          {hangs, 15.8},    // those of the last 1 s, of what reports may be late, and of six turns, are not yet
+		"half hang":         {halfHangs, 6.3}, // and of these, as many more as may hide behind those that finish
+		"clients give up":   {givesUp, 17.5},  // within six turns
 		"nothing is amiss":  {func(_ *rand.Rand, at time.Duration) request { return request{at, at + 20*time.Millisecond, true} }, 0},
 		"nothing for 999ms": {func(_ *rand.Rand, at time.Duration) request { return request{at, at + 999*time.Millisecond, true} }, 0},
 	} {
