@@ -9,6 +9,8 @@ import (
 	"hash/fnv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // Layers is how many runtime layers a bootstrap has for ramps. Empty ones cost next to nothing; an update costs Envoy 1.65 µs for each key in all of them
@@ -59,8 +61,9 @@ const (
 	kinds
 )
 
-// GroupOf puts a proxy into its group: node.cluster is the gateway, and node metadata say whether its bootstrap has the layers.
-func GroupOf(node *corev3.Node) string {
+// GroupOf puts a proxy into its group: node.cluster is the gateway, and node metadata say whether its bootstrap has the layers. Over the state of the world they are
+// of no use: a TTL there crashes Envoy (envoy-measured.md §9).
+func GroupOf(node *corev3.Node, protocol xds.Protocol) string {
 	layers := node.GetMetadata().GetFields()[layersKey].GetNumberValue()
-	return Group(node.GetCluster(), layers >= Layers)
+	return Group(node.GetCluster(), protocol == xds.Delta && layers >= Layers)
 }

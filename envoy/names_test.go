@@ -6,6 +6,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 func TestNamesOfARelease(t *testing.T) {
@@ -51,11 +53,11 @@ func TestAProxyWithoutAllLayersIsPlain(t *testing.T) {
 		"edge/plain": node(Layers - 1),
 		"/plain":     nil,
 	} {
-		if got := GroupOf(n); got != group {
+		if got := GroupOf(n, xds.Delta); got != group {
 			t.Errorf("got group %q, want %q", got, group)
 		}
 	}
-	if got := GroupOf(&corev3.Node{Cluster: "edge"}); got != "edge/plain" {
+	if got := GroupOf(&corev3.Node{Cluster: "edge"}, xds.Delta); got != "edge/plain" {
 		t.Errorf("without metadata: %q", got)
 	}
 }

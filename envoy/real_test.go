@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 
 	"github.com/rampart-proxy/rampart/envoy"
@@ -51,8 +50,8 @@ func newRig(t *testing.T) *rig {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r.xds = xds.New(xds.Config{Cluster: "c", Group: envoy.GroupOf, Now: time.Now, Log: log})
 	r.collector = envoy.NewCollector(envoy.CollectorConfig{Now: time.Now, Touch: r.touch, Log: log})
-	server := grpc.NewServer(append(xds.GRPCOptions(), grpc.ForceServerCodecV2(envoy.Codec()))...)
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, r.xds)
+	server := grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
+	r.xds.Register(server)
 	r.collector.Register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -74,8 +73,8 @@ func New(c Config) (*Replica, error) {
 		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Queries: r.queries, Now: c.Now, Log: c.Log,
 	}, r.serving, m)
 	r.reporting = Reporting{Serving: r.serving, ID: c.ID, HTTP: c.HTTP.Addr().String(), TTL: c.LeaderTTL}
-	r.grpc = grpc.NewServer(append(xds.GRPCOptions(), grpc.ForceServerCodecV2(envoy.Codec()))...)
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r.grpc, r.xds)
+	r.grpc = grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
+	r.xds.Register(r.grpc)
 	collector.Register(r.grpc)
 	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	return r, nil
@@ -84,6 +83,9 @@ func New(c Config) (*Replica, error) {
 // xdsEvent counts what happens on streams, and names proxies that lack something.
 func (r *Replica) xdsEvent(e xds.Event) {
 	r.metrics.xdsEvent(e)
+	if e.Kind != xds.ProxyConnected {
+		return
+	}
 	if lacks := envoy.Dated(e.Version); lacks != "" {
 		r.config.Log.Warn("an old proxy has connected", "proxy", e.Node, "version", e.Version, "reason", lacks)
 	}

@@ -1,9 +1,9 @@
 package xds
 
 import (
+	"slices"
+	"strings"
 	"time"
-
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
 // maxWords bounds what is kept of a proxy's own words.
@@ -11,29 +11,32 @@ const maxWords = 1024
 
 // answered applies the ACK or NACK in a request. A nonce that was never sent, was answered already
 // or belongs to another type is ignored. The caller holds group.mu.
-func (s *session) answered(t *interest, r *discoveryv3.DeltaDiscoveryRequest, now time.Time) []Event {
-	f := s.flights[r.ResponseNonce]
-	if f == nil || f.t != t {
-		return nil
+func (s *session) answered(t *interest, r *request, now time.Time) (happened Event, answered bool) {
+	nonce := nonceOf(r.nonce)
+	at := slices.IndexFunc(s.flights, func(f *flight) bool { return f.nonce == nonce && f.t == t })
+	if at < 0 {
+		return Event{}, false
 	}
-	delete(s.flights, r.ResponseNonce)
-	s.landed(f)
-	happened := Event{Kind: ResponseAccepted, Node: s.node, Group: s.group.name, Type: t.url, Heartbeat: f.beat, Took: now.Sub(f.at)}
-	words := r.ErrorDetail.GetMessage()
-	switch {
-	case r.ErrorDetail == nil:
+	f := s.flights[at]
+	s.flights = slices.Delete(s.flights, at, at+1)
+	s.unanswered -= f.size
+	happened = Event{Kind: ResponseAccepted, Node: s.node, Group: s.group.name, Type: t.url, Heartbeat: f.beat, Took: now.Sub(f.at)}
+	if !r.rejected {
+		s.landed(f)
 		s.accept(f, now)
-	case f.beat:
-		happened.Kind = ResponseRejected
+		return happened, true
+	}
+	happened.Kind = ResponseRejected
+	words := strings.ToValidUTF8(string(r.words[:min(len(r.words), maxWords)]), "")
+	s.unpack(f)
+	s.landed(f)
+	if f.beat {
 		s.beatRejected(f)
-	default:
-		happened.Kind = ResponseRejected
+	} else {
 		s.rejected(t, f, words)
 	}
-	if happened.Kind == ResponseRejected {
-		s.server.log.Warn("a proxy rejected a response", "proxy", s.node, "type", t.url, "nonce", r.ResponseNonce, "reason", words)
-	}
-	return []Event{happened}
+	s.server.log.Warn("a proxy rejected a response", "proxy", s.node, "type", t.url, "nonce", string(r.nonce), "reason", words)
+	return happened, true
 }
 
 // landed counts a flight as answered.
@@ -50,25 +53,73 @@ func (s *session) landed(f *flight) {
 	}
 }
 
-// accept notes that the proxy has what was sent.
-func (s *session) accept(f *flight, now time.Time) {
-	for _, i := range f.items {
-		if i.v == nil || f.t.held[i.name] != i.h {
-			continue // removed, or unsubscribed meanwhile
-		}
-		if !f.beat && i.v.ttl > 0 && !i.h.fed.IsZero() && f.at.Sub(i.h.fed) > i.v.ttl {
-			i.h.earlier = nil // it had expired in between
-			i.h.acked = nil
-		}
-		i.h.fed = f.at
-		if f.beat {
+// unpack notes for each resource of a rejected pack what the stream was sent.
+func (s *session) unpack(f *flight) {
+	if f.pack == nil {
+		return
+	}
+	for _, e := range f.pack.plain {
+		if !f.t.wants(e.Name) {
 			continue
 		}
-		before := i.h.extent()
-		i.h.note(i.v, now)
-		delete(s.rejections, Key{f.t.url, i.name})
-		s.moved(f.t, i.name, before)
+		h := f.t.apart[e.Name]
+		switch {
+		case h == nil:
+			h = f.t.keepApart(e.Name, &holding{sent: e.full, at: f.at, flying: 1})
+		case h.early == nil:
+			continue // it was dropped and came back since
+		}
+		h.early = nil
+		f.items = append(f.items, item{name: e.Name, h: h, v: e.full})
 	}
+	f.pack = nil
+	f.t.base, f.t.bulk, f.t.settled = accepted, nil, f.at // of what is not apart, which is nothing
+}
+
+// acceptAll notes that the proxy has what was sent to it in a pack.
+func (s *session) acceptAll(f *flight, now time.Time) {
+	t := f.t
+	t.base, t.bulk, t.settled = accepted, nil, now
+	for name, h := range t.apart {
+		if h.early != nil {
+			early := h.early
+			h.early = nil
+			h.flying--
+			s.acceptItem(f, item{name: name, h: h, v: early}, now)
+		}
+	}
+	s.movedAll(t, false)
+}
+
+// accept notes that the proxy has what was sent.
+func (s *session) accept(f *flight, now time.Time) {
+	if f.pack != nil {
+		s.acceptAll(f, now)
+	}
+	for _, i := range f.items {
+		s.acceptItem(f, i, now)
+	}
+}
+
+func (s *session) acceptItem(f *flight, i item, now time.Time) {
+	if i.v == nil || f.t.apart[i.name] != i.h {
+		return // removed, or unsubscribed meanwhile
+	}
+	if !f.beat && i.v.ttl > 0 && !i.h.fed.IsZero() && f.at.Sub(i.h.fed) > i.v.ttl {
+		i.h.earlier = nil // it had expired in between
+		i.h.acked = nil
+	}
+	i.h.fed = f.at
+	if i.v.ttl > 0 {
+		s.lookAt(i.h.at.Add(i.v.ttl / 3)) // its heartbeat
+	}
+	if f.beat {
+		return
+	}
+	before := i.h.extent()
+	i.h.note(i.v, now)
+	delete(s.rejections, Key{f.t.url, i.name})
+	s.moved(f.t, i.name, before)
 }
 
 // note makes v what the stream holds since now, unless it held that all along.
@@ -94,7 +145,7 @@ func (s *session) rejected(t *interest, f *flight, words string) {
 		switch {
 		case i.v == nil:
 			continue
-		case t.held[i.name] == i.h: // else it was unsubscribed meanwhile
+		case t.apart[i.name] == i.h: // else it was unsubscribed meanwhile
 			bodies = append(bodies, i)
 		}
 		blame++
@@ -116,7 +167,7 @@ func (s *session) rejected(t *interest, f *flight, words string) {
 func (s *session) removeAgain(t *interest, f *flight) {
 	for _, i := range f.items {
 		if i.v == nil && t.wants(i.name) && s.group.entry(Key{t.url, i.name}) == nil {
-			t.dirty[i.name] |= asked
+			t.look(i.name, asked)
 		}
 	}
 }
@@ -127,14 +178,18 @@ func (s *session) park(t *interest, i item, words string) {
 	before := i.h.extent()
 	i.h.parked = append(i.h.parked, i.v.version)
 	i.h.parked = i.h.parked[max(0, len(i.h.parked)-maxParked):]
-	i.h.back()
+	i.h.back(i.v)
 	key := Key{t.url, i.name}
-	s.rejections[key] = Rejection{Key: key, Version: i.v.version, Words: words[:min(len(words), maxWords)]}
+	put(&s.rejections, key, Rejection{Key: key, Version: i.v.version, Words: words})
 	s.moved(t, i.name, before)
 }
 
-// back makes the holding what it was before its last body was sent.
-func (h *holding) back() { h.sent = h.acked }
+// back makes the holding what it was before a body was sent, unless another one went since.
+func (h *holding) back(v *variant) {
+	if h.sent == v {
+		h.sent = h.acked
+	}
+}
 
 // split has the halves of a rejected response sent apart. Its words do not say which resource was
 // meant (envoy-measured.md 11), and the others must not suffer.
@@ -142,7 +197,7 @@ func (s *session) split(t *interest, bodies []item) {
 	var names []string
 	for _, i := range bodies {
 		before := i.h.extent()
-		i.h.back()
+		i.h.back(i.v)
 		s.moved(t, i.name, before)
 		names = append(names, i.name)
 	}

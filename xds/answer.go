@@ -1,19 +1,18 @@
 package xds
 
 import (
-	"maps"
 	"slices"
-	"strconv"
 	"time"
-
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
 // flight is a response that was handed to the sender and not answered yet.
 type flight struct {
 	t     *interest
+	nonce uint64
+	size  int // bytes
 	at    time.Time
-	beat  bool // a heartbeat: one item, without its body
+	beat  bool  // a heartbeat: one item, without its body
+	pack  *pack // beside the items; nil: none
 	items []item
 }
 
@@ -41,6 +40,12 @@ func (s *session) next(now time.Time) *flight {
 	if s.frozen() != "" {
 		return nil
 	}
+	if s.urgent {
+		if f := s.weights(now); f != nil {
+			return f
+		}
+		s.urgent = false
+	}
 	s.departures(now)
 	// Bodies first: a changed weight must not queue behind heartbeats, and makes one needless.
 	if f := s.body(now); f != nil {
@@ -53,73 +58,6 @@ func (s *session) next(now time.Time) *flight {
 		}
 	}
 	return beat
-}
-
-// body returns the next response with bodies or removals.
-func (s *session) body(now time.Time) *flight {
-	for _, t := range s.types {
-		if f := s.pick(t, now); f != nil {
-			return f
-		}
-	}
-	return nil
-}
-
-// pick collects a type's next response.
-func (s *session) pick(t *interest, now time.Time) *flight {
-	if t.solo {
-		return s.pickOne(t, now)
-	}
-	if t.flying > 0 {
-		return nil
-	}
-	// Pieces of a rejected response may turn out to hold nothing to send any more; then the next
-	// piece, or what else is dirty, has its turn.
-	for {
-		names, apart := t.batch()
-		f := &flight{t: t, at: now}
-		for _, name := range names {
-			if i, ok := s.take(t, name, now); ok {
-				f.items = append(f.items, i)
-			}
-		}
-		if len(f.items) > 0 || t.owed && !apart {
-			return f
-		}
-		if !apart {
-			return nil
-		}
-	}
-}
-
-// pickOne collects one layer's response.
-func (s *session) pickOne(t *interest, now time.Time) *flight {
-	names, _ := t.batch()
-	for _, name := range names {
-		if h := t.held[name]; h != nil && h.flying > 0 {
-			continue
-		}
-		if i, ok := s.take(t, name, now); ok {
-			return &flight{t: t, at: now, items: []item{i}}
-		}
-	}
-	if t.owed {
-		return &flight{t: t, at: now}
-	}
-	return nil
-}
-
-// batch returns the names to look at next, and whether they are a piece of a rejected response that
-// must go apart from the rest.
-func (t *interest) batch() (names []string, apart bool) {
-	if len(t.suspects) > 0 {
-		names, t.suspects = t.suspects[0], t.suspects[1:]
-		for _, name := range names {
-			t.dirty[name] |= suspect
-		}
-		return names, true
-	}
-	return slices.Sorted(maps.Keys(t.dirty)), false
 }
 
 // take decides about one name, and notes what the stream will hold.
@@ -136,15 +74,15 @@ func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
 		return item{}, false
 	}
 	delete(t.dirty, name)
-	before := t.held[name].extent()
 	switch {
 	case d.send != nil:
-		h := t.hold(name)
+		before := s.extent(t, name)
+		h := s.hold(t, name)
 		h.sent, h.at = d.send, now
 		s.moved(t, name, before)
 		return item{name: name, h: h, v: d.send}, true
 	case d.remove:
-		return item{name: name, h: s.withdraw(t, name)}, true
+		return item{name: name, h: s.withdraw(t, name)}, s.answersMissing(t)
 	}
 	return item{}, false
 }
@@ -152,15 +90,15 @@ func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
 // withdraw forgets what the stream holds of a name, but not what it refused of what is still
 // published. It returns the former holding, nil if there was none.
 func (s *session) withdraw(t *interest, name string) *holding {
-	key, h := Key{t.url, name}, t.held[name]
+	key, h := Key{t.url, name}, s.holding(t, name)
 	rejection, refused := s.rejections[key]
 	s.drop(t, name)
 	if t.url == ClusterType {
 		s.unsettleEndpoints(name)
 	}
 	if refused && s.group.entry(key) != nil {
-		s.rejections[key] = rejection
-		t.held[name] = &holding{parked: h.parked}
+		put(&s.rejections, key, rejection)
+		t.keepApart(name, &holding{parked: h.parked})
 	}
 	return h
 }
@@ -170,17 +108,21 @@ func (s *session) withdraw(t *interest, name string) *holding {
 // something must not be sent that relies on them.
 func (s *session) unsettleEndpoints(name string) {
 	t := s.interest(EndpointType)
-	if t == nil || t.held[name] == nil {
+	if t == nil {
 		return
 	}
-	before := t.held[name].extent()
-	t.held[name] = &holding{parked: t.held[name].parked}
+	h := s.holding(t, name)
+	if h == nil {
+		return
+	}
+	before := s.extent(t, name)
+	t.keepApart(name, &holding{parked: h.parked, doubtful: true})
 	s.moved(t, name, before)
 }
 
 // decide is what to do about one dirty name.
 func (s *session) decide(t *interest, name string, now time.Time) decision {
-	why, h := t.dirty[name], t.held[name]
+	why, h := t.dirty[name], s.holding(t, name)
 	e := s.group.entry(Key{t.url, name})
 	if h == nil {
 		h = &holding{}
@@ -221,7 +163,7 @@ func (s *session) decideGone(t *interest, name string, h *holding) decision {
 	case leaving:
 		return decision{wait: why&must != 0}
 	}
-	return decision{remove: why&asked != 0 || t.held[name] != nil}
+	return decision{remove: why&asked != 0 || s.holding(t, name) != nil}
 }
 
 // instead is the answer to a subscription whose newest version this proxy rejected: what it
@@ -245,6 +187,9 @@ const resumeWait = time.Second
 // choose returns the variant of e that the stream should have, or nil and when to look again; a
 // zero time is when something changes.
 func (s *session) choose(e *entry, h *holding, why cause, now time.Time) (*variant, time.Time) {
+	if e.TTL > 0 && s.protocol == StateOfTheWorld {
+		return e.safe, time.Time{} // a TTL would crash Envoy, and without one nothing would take the parts back (envoy-measured.md 9)
+	}
 	if e.TTL > 0 && !s.server.fresh(now, e.TTL) {
 		return s.unproven(e, h, why, now)
 	}
@@ -297,104 +242,4 @@ func (s *session) unproven(e *entry, h *holding, why cause, now time.Time) (*var
 		return nil, expired
 	}
 	return e.safe, time.Time{}
-}
-
-// included returns the parts whose needs the stream meets, and whether one is missing of a type
-// that the stream has not asked for yet.
-func (s *session) included(e *entry) (included bits, wait bool) {
-	included = make(bits, (len(e.Parts)+7)/8)
-	for i, part := range e.Parts {
-		missing := s.missing(part)
-		if missing < 0 {
-			included.add(i)
-			continue
-		}
-		wait = wait || s.interest(ClusterType) == nil || s.interest(part.Needs[missing].Type) == nil
-	}
-	return included, wait
-}
-
-// missing returns the place of the first need of a part that the stream does not meet, -1 if it
-// meets all.
-func (s *session) missing(part Part) int {
-	return slices.IndexFunc(part.Needs, func(n Need) bool { return !s.meets(n) })
-}
-
-// meets reports whether the stream has what a part needs.
-func (s *session) meets(n Need) bool {
-	t := s.interest(n.Type)
-	if t == nil {
-		return false
-	}
-	if n.Accepted {
-		return t.held[n.Name].extent() == accepted
-	}
-	return t.held[n.Name].extent() >= sent
-}
-
-// launch makes the message of a flight and counts it as in flight.
-func (s *session) launch(f *flight) *discoveryv3.DeltaDiscoveryResponse {
-	s.nonces++
-	nonce := strconv.FormatUint(s.nonces, 36)
-	r := response(f.t.url, nonce, f.bytes())
-	r.SystemVersionInfo = s.server.systemVersion()
-	for _, i := range f.items {
-		if i.v == nil {
-			r.RemovedResources = append(r.RemovedResources, i.name)
-		}
-	}
-	// It counts as in flight from here, before the send: the answer cannot come earlier.
-	s.flights[nonce] = f
-	if f.beat {
-		f.items[0].h.beats++
-		f.items[0].h.at = f.at
-		return r
-	}
-	f.t.flying++
-	f.t.owed = false
-	for _, i := range f.items {
-		if i.h != nil {
-			i.h.flying++
-		}
-		s.followed(f.t, i)
-	}
-	return r
-}
-
-// followed has the endpoints go right behind their cluster, without waiting for its ACK, which
-// Envoy holds back until the cluster is warm; and notes that they went.
-func (s *session) followed(t *interest, i item) {
-	switch {
-	case i.v == nil:
-	case t.url == EndpointType:
-		delete(s.warming, i.name)
-	case t.url == ClusterType && s.group.entry(Key{EndpointType, i.name}) != nil:
-		if !s.mark(Key{EndpointType, i.name}, follows) {
-			s.warming[i.name] = struct{}{}
-		}
-	}
-}
-
-// bytes are the encoded resources of a flight. One alone is shared with all streams that get it.
-func (f *flight) bytes() []byte {
-	encode := (*variant).resourceBytes
-	if f.beat {
-		encode = (*variant).beatBytes
-	}
-	if len(f.items) == 1 && f.items[0].v != nil {
-		return encode(f.items[0].v)
-	}
-	size := 0
-	for _, i := range f.items {
-		if i.v != nil {
-			size += len(encode(i.v))
-		}
-	}
-	all := make([]byte, 0, size)
-	for _, i := range f.items {
-		if i.v != nil {
-			all = append(all, encode(i.v)...)
-		}
-	}
-	return all
 }

@@ -11,7 +11,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/proto"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,7 +22,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 	for i := range sessions {
 		first := requestOf(RuntimeType)
 		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
-		one, err := s.join(first)
+		one, err := s.join(nil, requested(b, first))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -31,7 +30,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 		for _, r := range []*discoveryv3.DeltaDiscoveryRequest{
 			{TypeUrl: RuntimeType, ResourceNamesSubscribe: []string{"l1"}}, {TypeUrl: ClusterType}, {TypeUrl: RouteType, ResourceNamesSubscribe: []string{"edge"}},
 		} {
-			if err := one.apply(r); err != nil {
+			if err := one.apply(requested(b, r)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -43,16 +42,13 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 // exchange ACKs all that a stream has to send and returns the bytes.
 func exchange(b *testing.B, one *session, now time.Time) (bytes int) {
 	for {
-		_, r, _ := one.upcoming(now)
-		if r == nil {
+		f, m, _ := one.upcoming(now)
+		if f == nil {
 			return bytes
 		}
-		wire, err := proto.Marshal(r) // what grpc does with it
-		if err != nil {
-			b.Fatal(err)
-		}
-		bytes += len(wire)
-		if err := one.apply(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.TypeUrl, ResponseNonce: r.Nonce}); err != nil {
+		bytes += m.size
+		ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: f.t.url, ResponseNonce: string(appendNonce(nil, f.nonce))}
+		if err := one.apply(requested(b, ack)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -64,7 +60,7 @@ func BenchmarkPublish(b *testing.B) {
 	for _, services := range []int{10, 1000} {
 		b.Run(fmt.Sprintf("services=%d", services), func(b *testing.B) {
 			now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-			s := New(Config{Cluster: "c1", Now: func() time.Time { return now }, Group: func(*corev3.Node) string { return "edge" }})
+			s := New(Config{Cluster: "c1", Now: func() time.Time { return now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
 			u := Update{Group: "edge"}
 			routes := Resource{Key: Key{RouteType, "edge"}}
 			for i := range services {
@@ -100,17 +96,22 @@ func BenchmarkPublish(b *testing.B) {
 
 // TestPublishNeverWaitsForAStream publishes to streams whose Send never returns.
 func TestPublishNeverWaitsForAStream(t *testing.T) {
-	s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node) string { return "edge" }})
+	s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node, Protocol) string { return "edge" }})
 	s.Open()
 	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- s.Run(ctx) }()
 	ended := make(chan error, 10)
+	sending := make(chan struct{}, 10)
 	for i := range 10 {
-		stuck := &stuckStream{fake: newFake(ctx), sending: make(chan struct{}, 1)}
+		stuck := &stuckStream{fake: newFake(ctx), sending: sending}
 		first := requestOf(ClusterType)
 		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
 		stuck.in <- first
-		go func() { ended <- s.DeltaAggregatedResources(stuck) }()
-		<-stuck.sending
+		go func() { ended <- s.discover(stuck, Delta) }()
+	}
+	for range 2 {
+		<-sending // the senders wait where a real stream does not
 	}
 	done := make(chan struct{})
 	go func() {
@@ -128,6 +129,7 @@ func TestPublishNeverWaitsForAStream(t *testing.T) {
 	for range 10 {
 		<-ended
 	}
+	<-ran
 	<-done
 }
 
@@ -137,7 +139,7 @@ type stuckStream struct {
 	sending chan struct{}
 }
 
-func (s *stuckStream) Send(*discoveryv3.DeltaDiscoveryResponse) error {
+func (s *stuckStream) SendMsg(any) error {
 	s.sending <- struct{}{}
 	<-s.ctx.Done()
 	return io.EOF

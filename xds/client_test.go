@@ -35,7 +35,7 @@ func inBubble(t *testing.T, change func(*Config), test func(*rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, listener: bufconn.Listen(1 << 20), events: make(chan Event, 1<<16)}
 		c := Config{
-			Cluster: "c1", Now: time.Now, Group: func(n *corev3.Node) string { return n.Cluster },
+			Cluster: "c1", Now: time.Now, Group: func(n *corev3.Node, _ Protocol) string { return n.Cluster },
 			Events: func(e Event) { r.events <- e },
 		}
 		if change != nil {
@@ -45,8 +45,8 @@ func inBubble(t *testing.T, change func(*Config), test func(*rig)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- r.s.Run(ctx) }()
-		g := grpc.NewServer(GRPCOptions()...)
-		discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, r.s)
+		g := grpc.NewServer(GRPCOptions(c.Limits, nil)...)
+		r.s.Register(g)
 		served := make(chan error, 1)
 		go func() { served <- g.Serve(r.listener) }()
 		r.conn = r.dial()

@@ -3,7 +3,6 @@ package xds
 import (
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -75,10 +74,22 @@ func (v *variant) encode(body []byte) []byte {
 	out = protowire.AppendVarint(out, uint64(size))
 	out = append(out, head...)
 	if body != nil {
+		// The state of the world's responses hold the same field, under the same number, without what is before it here.
+		v.anyAt = len(out)
 		out = protowire.AppendTag(out, fieldResourceBody, protowire.BytesType)
 		out = protowire.AppendBytes(out, body)
 	}
 	return out
+}
+
+// encoded returns the variant as one element of a response of this protocol. The caller holds the
+// group's mu.
+func (v *variant) encoded(protocol Protocol) []byte {
+	body := v.resourceBytes()
+	if protocol == StateOfTheWorld {
+		return body[v.anyAt:]
+	}
+	return body
 }
 
 func durationBytes(d time.Duration) []byte {
@@ -87,15 +98,4 @@ func durationBytes(d time.Duration) []byte {
 		panic(err) // a Duration always encodes
 	}
 	return encoded
-}
-
-// response is the message that carries these encoded resources. They ride along as bytes that the
-// message does not look into: marshalling appends them as they are, and the receiver reads them as
-// the field they are.
-func response(typeURL, nonce string, resources []byte) *discoveryv3.DeltaDiscoveryResponse {
-	r := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: typeURL, Nonce: nonce}
-	if len(resources) > 0 {
-		r.ProtoReflect().SetUnknown(resources)
-	}
-	return r
 }

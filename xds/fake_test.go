@@ -3,14 +3,15 @@ package xds
 import (
 	"context"
 	"io"
+	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 )
 
 // fake is a stream without a connection: what the server sends is read from out, what the proxy sends is written to in.
 type fake struct {
-	grpc.ServerStream
 	ctx    context.Context
 	cancel context.CancelFunc
 	in     chan *discoveryv3.DeltaDiscoveryRequest
@@ -27,20 +28,49 @@ func newFake(parent context.Context) *fake {
 
 func (f *fake) Context() context.Context { return f.ctx }
 
-func (f *fake) Recv() (*discoveryv3.DeltaDiscoveryRequest, error) {
+func (f *fake) RecvMsg(m any) error {
 	select {
 	case r := <-f.in:
-		return r, nil
+		return received(m.(*request), r)
 	case <-f.ctx.Done():
-		return nil, io.EOF
+		return io.EOF
 	}
 }
 
-func (f *fake) Send(r *discoveryv3.DeltaDiscoveryResponse) error {
+func (f *fake) SendMsg(m any) error {
+	r, err := sentOf(m.(frame))
+	if err != nil {
+		return err
+	}
 	select {
 	case f.out <- r:
 		return nil
 	case <-f.ctx.Done():
 		return f.ctx.Err()
 	}
+}
+
+// received makes a request what a message becomes on its way over the wire.
+func received(r *request, from proto.Message) error {
+	wire, err := proto.Marshal(from)
+	if err != nil {
+		return err
+	}
+	return codec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, r)
+}
+
+// sentOf reads a frame as a proxy does.
+func sentOf(f frame) (*discoveryv3.DeltaDiscoveryResponse, error) {
+	r := &discoveryv3.DeltaDiscoveryResponse{}
+	return r, proto.Unmarshal(f.buffers.Materialize(), r)
+}
+
+// requested is a delta request as the server reads it.
+func requested(t testing.TB, from *discoveryv3.DeltaDiscoveryRequest) *request {
+	t.Helper()
+	r := &request{}
+	if err := received(r, from); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

@@ -15,7 +15,7 @@ func (s *session) beats(now time.Time) (beat *flight, late bool) {
 		if t == nil || t.dirty[key.Name] != 0 {
 			continue
 		}
-		h := t.held[key.Name]
+		h := t.apart[key.Name]
 		if !h.beating(e) || !s.server.fresh(now, e.TTL) {
 			continue
 		}
@@ -28,7 +28,7 @@ func (s *session) beats(now time.Time) (beat *flight, late bool) {
 		default:
 			// The last message is unanswered or too old: the layer may have expired at the proxy,
 			// and a heartbeat of an expired layer does nothing.
-			t.dirty[key.Name] |= refresh
+			t.look(key.Name, refresh)
 			late = true
 		}
 	}
@@ -45,11 +45,11 @@ func (h *holding) beating(e *entry) bool {
 // newer body went out since, that one does it.
 func (s *session) beatRejected(f *flight) {
 	i := f.items[0]
-	if f.t.held[i.name] != i.h || i.h.flying > 0 {
+	if f.t.apart[i.name] != i.h || i.h.flying > 0 {
 		return
 	}
 	i.h.sent, i.h.acked, i.h.earlier = nil, nil, nil
-	f.t.dirty[i.name] |= recheck
+	f.t.look(i.name, recheck)
 }
 
 // fresh reports whether proof is young enough for a resource with this TTL to be kept alive.
@@ -76,12 +76,12 @@ func (s *Server) Prove(at time.Time) {
 	// before, so by this clock it is stale too, and the stream is woken.
 	now := s.now()
 	for _, g := range s.all() {
-		g.proved(last, now)
+		s.queue.add(false, g.proved(last, now)...)
 	}
 }
 
-// proved has the streams look again at the resources for which the last proof was too old.
-func (g *group) proved(last *time.Time, now time.Time) {
+// proved has the streams look again at the resources for which the last proof was too old, and returns them.
+func (g *group) proved(last *time.Time, now time.Time) (concerned []*session) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var stale []Key
@@ -90,11 +90,17 @@ func (g *group) proved(last *time.Time, now time.Time) {
 			stale = append(stale, key)
 		}
 	}
+	if len(stale) == 0 {
+		return nil
+	}
 	for _, s := range g.sessions {
+		marked := false
 		for _, key := range stale {
-			if s.mark(key, recheck) {
-				s.poke()
-			}
+			marked = s.mark(key, recheck) || marked
+		}
+		if marked {
+			concerned = append(concerned, s)
 		}
 	}
+	return concerned
 }

@@ -12,14 +12,18 @@ import (
 // its entries and all state of its sessions; it is never held across a send or a call-back.
 // Server.mu may be taken while it is held, never the other way round.
 type group struct {
-	name string // fixed
+	name  string // fixed
+	seeds seeds  // fixed
 
 	mu      sync.Mutex
-	entries map[string]map[string]*entry // guarded by mu: type, then name
-	// dependents tells which resources have parts that need a key. Guarded by mu.
-	dependents map[Key]map[Key]struct{}
-	// mortal are the resources with a TTL. Guarded by mu.
-	mortal map[Key]*entry
+	shelves map[string]*shelf // guarded by mu: by type, those of which something was ever published
+	nowhere *shelf            // of all other types; never anything is on it
+	// dependents counts the parts of each resource that need a key. Guarded by mu.
+	dependents map[Key]map[Key]int
+	// partial are the resources with parts, mortal those with a TTL. Guarded by mu.
+	partial, mortal map[Key]*entry
+	// packs are those whose bytes may be there. Guarded by mu.
+	packs []*pack
 	// sessions are ordered by stream number. Guarded by mu.
 	sessions []*session
 	// dead: nothing was published and the last stream left, so the server forgot the group. Guarded
@@ -27,10 +31,41 @@ type group struct {
 	dead bool
 }
 
-func newGroup(name string) *group {
+// shelf is what a group publishes of one type.
+type shelf struct {
+	library *library // fixed
+
+	// Guarded by the group's mu.
+	entries map[string]*entry // by name
+	changes uint64            // how often they changed
+	pack    *pack             // the newest of what is sent to those who come and want all
+}
+
+func newShelf(s seeds) *shelf { return &shelf{library: newLibrary(s), entries: map[string]*entry{}} }
+
+func newGroup(name string, s seeds) *group {
 	return &group{
-		name: name, entries: map[string]map[string]*entry{}, dependents: map[Key]map[Key]struct{}{}, mortal: map[Key]*entry{},
+		name: name, seeds: s, shelves: map[string]*shelf{}, nowhere: newShelf(s),
+		dependents: map[Key]map[Key]int{}, partial: map[Key]*entry{}, mortal: map[Key]*entry{},
 	}
+}
+
+// shelf returns that of a type. The caller holds mu.
+func (g *group) shelf(url string) *shelf {
+	if h := g.shelves[url]; h != nil {
+		return h
+	}
+	return g.nowhere
+}
+
+// empty reports whether nothing is published. The caller holds mu.
+func (g *group) empty() bool {
+	for _, h := range g.shelves {
+		if len(h.entries) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // entry is one published content of one resource. Everything but until and variants is fixed.
@@ -39,13 +74,22 @@ type entry struct {
 	cluster  string
 	revision int64 // at which this content was first published
 	hash     string
+	all      bits     // every part
+	needed   []string // types that the parts need
 	full     *variant // with all parts
 	safe     *variant // the body alone, without TTL: what may be sent without proof
 
 	// Guarded by the group's mu.
 	until    int64               // the last revision at which this content was still the published one; meaningless while it is
 	variants map[string]*variant // the subsets that streams got, by their bits; at most maxVariants are kept
+	covered  coverage            // who has what all its parts need
 }
+
+// plain reports whether all streams get the same of it, for as long as it is published.
+func (e *entry) plain() bool { return len(e.Parts) == 0 && e.TTL == 0 }
+
+// alone reports whether it is published, and plain.
+func (e *entry) alone() bool { return e != nil && e.plain() }
 
 // maxVariants bounds how many encodings of one entry are kept. Streams in the same state of warming
 // get the same subset, so few are ever live at once.
@@ -62,13 +106,14 @@ type variant struct {
 	included bits   // fixed
 	kept     []Part // fixed: former contents of parts whose needs the stream does not meet yet
 
-	body []byte // guarded by the group's mu: field `resources` of the response, ready to send; nil until first sent
-	beat []byte // guarded by the group's mu: the same without the resource's body
+	body  []byte // guarded by the group's mu: field `resources` of the response, ready to send; nil until first sent
+	beat  []byte // guarded by the group's mu: the same without the resource's body
+	anyAt int    // guarded by the group's mu: where in body the same field of the state of the world begins
 }
 
 func newEntry(r Resource, cluster string, revision int64) *entry {
-	e := &entry{Resource: r, cluster: cluster, revision: revision, hash: hashOf(r), variants: map[string]*variant{}}
-	e.full = e.make("", allBits(len(r.Parts)), r.TTL)
+	e := &entry{Resource: r, cluster: cluster, revision: revision, hash: hashOf(r), all: allBits(len(r.Parts)), needed: neededTypes(r.Parts)}
+	e.full = e.make("", e.all, r.TTL)
 	e.full.whole = true
 	e.safe = e.full
 	if r.TTL > 0 || len(r.Parts) > 0 {
@@ -91,7 +136,7 @@ func (e *entry) variant(included bits) *variant {
 	}
 	v := e.make(subsetOf(e.pick(included)), slices.Clone(included), e.TTL)
 	if len(e.variants) < maxVariants {
-		e.variants[string(included)] = v
+		put(&e.variants, string(included), v)
 	}
 	return v
 }
@@ -127,22 +172,28 @@ func (e *entry) make(subset string, included bits, ttl time.Duration) *variant {
 // The needs may differ.
 func (e *entry) same(other *entry) bool { return e.hash == other.hash && e.Tag == other.Tag }
 
-// set publishes a resource and reports whether that changed what proxies see. The caller holds mu.
-func (g *group) set(r Resource, origin version) bool {
-	named := g.entries[r.Type]
-	if named == nil {
-		named = map[string]*entry{}
-		g.entries[r.Type] = named
+// change is a resource whose publication changed, and what it was before: nil for one that is new.
+type change struct {
+	Key
+	old *entry
+}
+
+// set publishes a resource and reports whether that changed what proxies see, and what it was. The
+// caller holds mu.
+func (g *group) set(r Resource, origin version) (old *entry, changed bool) {
+	shelf := g.shelves[r.Type]
+	if shelf == nil {
+		shelf = newShelf(g.seeds)
+		g.shelves[r.Type] = shelf
 	}
-	old := named[r.Name]
+	old = shelf.entries[r.Name]
 	if old != nil && old.repeats(r) {
-		return false
+		return old, false
 	}
 	fresh := newEntry(r, origin.cluster, origin.revision)
 	if old != nil {
 		// It was right up to the revision before this one. A local rollback has no revision of its
 		// own: then the old content is no longer right even at the one it was published with.
-		g.unlink(old)
 		old.until = origin.revision - 1
 		if old.same(fresh) {
 			// Only the needs changed: the content keeps its version, and streams that hold it need
@@ -150,9 +201,13 @@ func (g *group) set(r Resource, origin version) bool {
 			fresh = newEntry(r, origin.cluster, old.revision)
 		}
 	}
-	named[r.Name] = fresh
-	g.link(fresh)
-	return true
+	shelf.entries[r.Name] = fresh
+	shelf.changes++
+	if old != nil {
+		g.unlink(old, fresh)
+	}
+	g.link(fresh, old)
+	return old, true
 }
 
 // repeats reports whether r is what is published already, needs included. It compares bytes, which
@@ -163,81 +218,123 @@ func (e *entry) repeats(r Resource) bool {
 	})
 }
 
-// remove unpublishes a resource and reports whether it was there. The caller holds mu.
-func (g *group) remove(key Key, revision int64) bool {
-	old := g.entries[key.Type][key.Name]
+// remove unpublishes a resource and returns what it was, nil if it was not there. The caller holds
+// mu.
+func (g *group) remove(key Key, revision int64) *entry {
+	shelf := g.shelf(key.Type)
+	old := shelf.entries[key.Name]
 	if old == nil {
-		return false
+		return nil
 	}
 	old.until = revision - 1
-	g.unlink(old)
-	delete(g.entries[key.Type], key.Name)
-	return true
+	g.unlink(old, nil)
+	delete(shelf.entries, key.Name)
+	shelf.changes++
+	return old
 }
 
 // entry returns what is published under a key, or nil. The caller holds mu.
-func (g *group) entry(key Key) *entry { return g.entries[key.Type][key.Name] }
+func (g *group) entry(key Key) *entry { return g.shelf(key.Type).entries[key.Name] }
 
-func (g *group) link(e *entry) {
+func (g *group) link(e, before *entry) {
 	if e.TTL > 0 {
 		g.mortal[e.Key] = e
 	}
-	for _, part := range e.Parts {
+	if len(e.Parts) > 0 {
+		g.partial[e.Key] = e
+	}
+	for i, part := range e.Parts {
+		if before != nil && before.needsAlike(i, part) {
+			continue
+		}
 		for _, need := range part.Needs {
 			if g.dependents[need.Key] == nil {
-				g.dependents[need.Key] = map[Key]struct{}{}
+				g.dependents[need.Key] = map[Key]int{}
 			}
-			g.dependents[need.Key][e.Key] = struct{}{}
+			g.dependents[need.Key][e.Key]++
 		}
 	}
 }
 
-func (g *group) unlink(e *entry) {
+func (g *group) unlink(e, after *entry) {
 	delete(g.mortal, e.Key)
-	for _, part := range e.Parts {
+	delete(g.partial, e.Key)
+	for i, part := range e.Parts {
+		if after != nil && after.needsAlike(i, part) {
+			continue
+		}
 		for _, need := range part.Needs {
-			delete(g.dependents[need.Key], e.Key)
-			if len(g.dependents[need.Key]) == 0 {
+			on := g.dependents[need.Key]
+			if on[e.Key]--; on[e.Key] == 0 {
+				delete(on, e.Key)
+			}
+			if len(on) == 0 {
 				delete(g.dependents, need.Key)
 			}
 		}
 	}
 }
 
-// publish applies an update and has every stream that wants what changed look at it. The caller
-// holds mu.
-func (g *group) publish(u Update, origin version) {
-	var set, gone []Key
+// needsAlike reports whether the part in the same place needs the same.
+func (e *entry) needsAlike(i int, part Part) bool {
+	return i < len(e.Parts) && slices.Equal(e.Parts[i].Needs, part.Needs)
+}
+
+// publish applies an update and has every stream that wants what changed look at it. It returns the
+// streams that must be looked at. The caller holds mu.
+func (g *group) publish(u Update, origin version) []*session {
+	var set, gone []change
 	for _, r := range u.Set {
-		if g.set(r, origin) {
-			set = append(set, r.Key)
+		if old, changed := g.set(r, origin); changed {
+			set = append(set, change{r.Key, old})
 		}
 	}
 	for _, key := range u.Remove {
-		if g.remove(key, origin.revision) {
-			gone = append(gone, key)
+		if old := g.remove(key, origin.revision); old != nil {
+			gone = append(gone, change{key, old})
 		}
 	}
 	if len(set)+len(gone) == 0 {
-		return
+		return nil
 	}
+	concerned := make([]*session, 0, len(g.sessions))
 	for _, s := range g.sessions {
-		s.published(set, gone)
-	}
-}
-
-// published has the stream look at what changed.
-func (s *session) published(set, gone []Key) {
-	for _, key := range set {
-		delete(s.leaving, key)
-		s.mark(key, changed)
-	}
-	for _, key := range gone {
-		if t := s.interest(key.Type); t != nil {
-			s.depart(t, key.Name)
+		if s.published(set, gone) {
+			s.urgent = s.urgent || u.Urgent
+			concerned = append(concerned, s)
 		}
 	}
-	s.poke()
+	return concerned
+}
+
+// published has the stream look at what changed, and reports whether it wants any of it.
+func (s *session) published(set, gone []change) (concerned bool) {
+	for _, c := range set {
+		t := s.interest(c.Type)
+		if t == nil || !t.wants(c.Name) {
+			continue
+		}
+		concerned = true
+		if t.fresh {
+			continue // it gets all there is
+		}
+		s.leaveBase(t, c.Name, c.old)
+		delete(s.leaving, c.Key)
+		t.look(c.Name, changed)
+	}
+	for _, c := range gone {
+		t := s.interest(c.Type)
+		if t == nil || !t.wants(c.Name) {
+			continue
+		}
+		concerned = true
+		if t.fresh {
+			continue
+		}
+		s.leaveBase(t, c.Name, c.old)
+		s.depart(t, c.Name)
+	}
+	return concerned
 }
 
 // bits is a set of part numbers.

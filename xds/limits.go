@@ -1,62 +1,111 @@
 package xds
 
 import (
+	"cmp"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
-// What one stream may ask for. An Envoy asks for a dozen types; names are bounded so that a broken
-// client cannot fill the memory.
-const (
-	maxTypes  = 32
-	maxNames  = 200_000
-	maxLayers = 1024 // of types whose resources are in flight one by one
-)
+// Limits bound what clients may ask for, so that a broken or hostile one costs only itself. A zero
+// field means its default.
+type Limits struct {
+	Streams           int // of discovery that are open at once. Default 20,000
+	ConnectionStreams int // of any kind on one connection. Default 100
+	Types             int // that a stream may ask for. Default 32
+	Names             int // that a stream may ask for of a type. Default 200,000
+	Layers            int // the same of types whose resources are in flight one by one. Default 1,024
+	Requests          int // that answer nothing, a second and stream. Default 100; ten times as many at once
+	RequestBytes      int // of one request. A proxy that comes back names a version for everything it has. Default 16 MiB
+}
 
-func (t *interest) mostNames() int {
-	if t.solo {
-		return maxLayers
+// WithDefaults fills in what is zero.
+func (l Limits) WithDefaults() Limits {
+	return Limits{
+		Streams: cmp.Or(l.Streams, 20_000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
+		Types: cmp.Or(l.Types, 32), Names: cmp.Or(l.Names, 200_000), Layers: cmp.Or(l.Layers, 1024),
+		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20),
 	}
-	return maxNames
+}
+
+func (l Limits) names(t *interest) int {
+	if t.solo {
+		return l.Layers
+	}
+	return l.Names
+}
+
+// allowance is what is left of a rate; nil has spent nothing yet.
+type allowance struct{ limiter *rate.Limiter }
+
+// spend takes one request out of the allowance, and reports whether there was one left.
+func (a *allowance) spend(l Limits, now time.Time) bool {
+	if a.limiter == nil {
+		a.limiter = rate.NewLimiter(rate.Limit(l.Requests), 10*l.Requests)
+	}
+	return a.limiter.AllowN(now, 1)
 }
 
 // Limits of the connection. Envoys ping idle connections every few seconds, which grpc-go by
 // default punishes (envoy-measured.md 9). A dead connection is noticed within keepaliveTime +
-// keepaliveTimeout.
+// keepaliveTimeout, a silent one that never says hello within helloTimeout.
 const (
 	keepaliveMinTime = 2 * time.Second
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 10 * time.Second
-	maxRequestBytes  = 16 << 20 // the first request of a type names a version for everything the proxy has
+	helloTimeout     = 5 * time.Second
+	maxHeaderBytes   = 16 << 10
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
+	readBuffer       = 2 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
 )
 
-// GRPCOptions returns the options that a grpc.Server for Envoys needs.
-func GRPCOptions() []grpc.ServerOption {
+// GRPCOptions returns the options that a grpc.Server for proxies needs. Messages of other services
+// are read and written by base; nil is protobuf's.
+func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
+	l = l.WithDefaults()
+	if base == nil {
+		base = encoding.GetCodecV2(protocodec.Name)
+	}
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(Codec(base)),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxRecvMsgSize(l.RequestBytes),
+		grpc.MaxConcurrentStreams(uint32(l.ConnectionStreams)),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(helloTimeout),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),
+		grpc.ReadBufferSize(readBuffer),
 	}
 }
 
 // expelSilent disconnects the proxies that owe an answer and from which nothing came, on any
 // stream, for too long. A proxy that only answers nothing but reports load stays, and holds the
-// climb.
+// climb; but not one that reads nothing either.
 func (s *Server) expelSilent(now time.Time) {
 	s.each(func(one *session) {
 		owing, since := one.owing()
 		if quiet := now.Sub(latest(since, one.lastSeen())); owing && quiet > s.silentAfter {
 			one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second)))
 		}
+		if began := one.writing.Load(); began != 0 && now.Sub(s.epoch)-time.Duration(began) > s.silentAfter {
+			one.kick(status.Errorf(codes.DeadlineExceeded, "it has read nothing of a response for %s", s.silentAfter))
+		}
+		one.fold(now)
 	})
+	for _, g := range s.all() {
+		g.mu.Lock()
+		g.tidy(now)
+		g.mu.Unlock()
+	}
 }
 
 // owing reports whether a response is unanswered, and since when the oldest is.

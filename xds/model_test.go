@@ -31,6 +31,10 @@ func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
 			"reconnect":   func(*rapid.T) { w.reconnect() },
 			"resubscribe": func(rt *rapid.T) { w.resubscribe(rt) },
 			"toggle":      func(*rapid.T) { w.toggle() },
+			"fold": func(*rapid.T) {
+				w.now = w.now.Add(foldAfter)
+				w.s.each(func(one *session) { one.fold(w.now) })
+			},
 		})
 		w.settle()
 	})
@@ -43,6 +47,7 @@ type world struct {
 	proof    time.Time
 	s        *Server
 	revision int64
+	urgent   bool
 	pools    map[string]int // version of each pool; its cluster, endpoints, route and ramp are derived
 	bad      map[Key]bool   // what the proxy would reject now
 	live     map[Key]string // what is published
@@ -51,7 +56,7 @@ type world struct {
 
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), revision: 10, pools: map[string]int{}, bad: map[Key]bool{}, live: map[Key]string{}}
-	w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node) string { return "edge" }})
+	w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
 	w.pools["a"] = 1
 	w.publish()
 	w.s.Open()
@@ -111,6 +116,7 @@ func (w *world) publish() {
 		}
 	}
 	w.live = live
+	u.Urgent = w.urgent
 	w.s.Publish(w.revision, []Update{u})
 }
 
@@ -128,7 +134,9 @@ func (w *world) change(t *rapid.T) {
 	if rapid.IntRange(0, 4).Draw(t, "local") > 0 { // a local rollback has no revision of its own
 		w.revision++
 	}
+	w.urgent = rapid.IntRange(0, 4).Draw(t, "urgent") == 0
 	w.publish()
+	w.urgent = false
 }
 
 func (w *world) prove() {

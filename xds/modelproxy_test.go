@@ -10,7 +10,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 )
 
@@ -52,7 +51,7 @@ func (w *world) connect() {
 		}
 		if i == 0 {
 			r.Node = &corev3.Node{Id: "n1", Cluster: "edge"}
-			one, err := w.s.join(r)
+			one, err := w.s.join(nil, w.requested(r))
 			w.check(err)
 			p.session = one
 		}
@@ -68,7 +67,13 @@ func (w *world) check(err error) {
 	}
 }
 
-func (w *world) say(r *discoveryv3.DeltaDiscoveryRequest) { w.check(w.p.session.apply(r)) }
+func (w *world) say(r *discoveryv3.DeltaDiscoveryRequest) { w.check(w.p.session.apply(w.requested(r))) }
+
+func (w *world) requested(from *discoveryv3.DeltaDiscoveryRequest) *request {
+	r := &request{}
+	w.check(received(r, from))
+	return r
+}
 
 func (w *world) reconnect() {
 	w.s.part(w.p.session)
@@ -118,17 +123,16 @@ func (w *world) expire() {
 
 // deliver takes one message from the server, as it comes over the wire, and checks what the server may send.
 func (w *world) deliver() bool {
-	_, r, _ := w.p.session.upcoming(w.now)
-	if r == nil {
+	f, sent, _ := w.p.session.upcoming(w.now)
+	if f == nil {
 		return false
 	}
-	wire, err := proto.Marshal(r)
+	m, err := sentOf(sent)
 	w.check(err)
-	m := &discoveryv3.DeltaDiscoveryResponse{}
-	w.check(proto.Unmarshal(wire, m))
 	w.p.inbox = append(w.p.inbox, m)
-	if m.TypeUrl == RuntimeType && len(m.Resources)+len(m.RemovedResources) > 1 {
-		w.t.Fatalf("several layers in one response: %s", describe(m))
+	mortal := func(r *discoveryv3.Resource) bool { return r.Ttl != nil }
+	if slices.ContainsFunc(m.Resources, mortal) && len(m.Resources)+len(m.RemovedResources) > 1 {
+		w.t.Fatalf("several layers in one response, with a TTL: %s", describe(m))
 	}
 	for _, one := range m.Resources {
 		key := Key{m.TypeUrl, one.Name}

@@ -13,16 +13,16 @@ type departure struct {
 // depart has a stream lose a resource that is not published any more. Clusters and endpoints stay
 // until nothing can name them (make before break).
 func (s *session) depart(t *interest, name string) {
-	if t.held[name] == nil {
+	if s.holding(t, name) == nil {
 		return
 	}
 	if t.url != ClusterType && t.url != EndpointType {
-		t.dirty[name] |= changed
+		t.look(name, changed)
 		return
 	}
 	key := Key{t.url, name}
 	if s.leaving[key] == nil {
-		s.leaving[key] = &departure{}
+		put(&s.leaving, key, &departure{})
 	}
 }
 
@@ -59,7 +59,7 @@ func (s *session) needs(cluster string) bool {
 	if t == nil {
 		return false
 	}
-	for _, h := range t.held {
+	for _, h := range t.apart {
 		for _, v := range []*variant{h.acked, h.sent} {
 			if v == nil {
 				continue
@@ -80,10 +80,10 @@ func (s *session) settled(url string) bool {
 	if t == nil {
 		return true
 	}
-	if len(t.dirty) > 0 || len(t.suspects) > 0 || t.flying > 0 {
+	if len(t.dirty) > 0 || len(t.suspects) > 0 || t.flying > 0 || t.fresh {
 		return false
 	}
-	for name, h := range t.held {
+	for name, h := range t.apart {
 		if _, rejected := s.rejections[Key{url, name}]; rejected || h.acked != h.sent {
 			return false
 		}

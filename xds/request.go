@@ -1,9 +1,9 @@
 package xds
 
 import (
+	"slices"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -12,71 +12,152 @@ import (
 const wildcardName = "*"
 
 // request applies one message of the proxy: first the answer it carries, then what it no longer
-// wants, then what it wants. It returns the events to report. The caller holds group.mu.
-func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) ([]Event, error) {
-	t := s.interest(r.TypeUrl)
+// wants, then what it wants. It returns the event to report, if any. The caller holds group.mu.
+func (s *session) request(r *request, now time.Time) (Event, error) {
+	t := s.interest(r.typeURL)
 	first := t == nil
 	if first {
-		if len(s.types) >= maxTypes {
-			return nil, status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may ask for %d types", r.TypeUrl, maxTypes)
+		if len(s.types) >= s.server.limits.Types {
+			return s.over("types"), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may ask for %d types", r.typeURL, s.server.limits.Types)
 		}
-		t = s.begin(r.TypeUrl)
+		t = s.begin(r.typeURL)
 	}
 	// The answer comes first: what the same message subscribes to may have been waiting for it.
-	events := s.answered(t, r, now)
+	happened, answered := s.answered(t, r, now)
+	if !answered && !s.unasked.spend(s.server.limits, now) {
+		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that answer nothing", r.typeURL, s.server.limits.Requests)
+	}
+	if s.protocol == StateOfTheWorld {
+		s.world(t, r, first)
+	} else {
+		s.delta(t, r, first)
+	}
+	if most := s.server.limits.names(t); t.names.len() > most {
+		return s.over("names"), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d", t.url, most)
+	}
+	return happened, nil
+}
+
+// over tells of a stream that asked for more than it may.
+func (s *session) over(limit string) Event {
+	return Event{Kind: LimitExceeded, Node: s.node, Group: s.group.name, Limit: limit}
+}
+
+// delta applies what a delta request subscribes to and what it takes back.
+func (s *session) delta(t *interest, r *request, first bool) {
 	if first {
-		s.resume(t, r)
+		s.subscribeFirst(t, r)
+		return
 	}
-	s.unsubscribe(t, r)
-	if err := s.subscribe(t, r, first); err != nil {
-		return events, err
-	}
-	return events, nil
-}
-
-// resume notes what the proxy brings from an earlier stream: how new it is, whose it is, what it
-// is.
-func (s *session) resume(t *interest, r *discoveryv3.DeltaDiscoveryRequest) {
-	for name, text := range r.InitialResourceVersions {
-		h := t.hold(name)
-		h.accepted = true
-		v, ours := parseVersion(text)
-		switch {
-		case !ours:
-			// Another control plane's. What it holds is unknown, so everything is sent.
-		case v.cluster != s.server.cluster:
-			s.foreign[v.cluster] = struct{}{}
-		default:
-			h.claim = v.content
-			s.floor = max(s.floor, v.revision)
-			later(&s.server.floor, v.revision)
+	var gone, come []string
+	all, none := false, false
+	r.eachName(deltaUnsubscribe, func(name []byte) {
+		if none = none || string(name) == wildcardName; string(name) != wildcardName {
+			gone = append(gone, string(name))
 		}
+	})
+	r.eachSubscribed(func(name []byte) {
+		if all = all || string(name) == wildcardName; string(name) != wildcardName {
+			come = append(come, string(name))
+		}
+	})
+	if none {
+		s.unsubscribeAll(t)
 	}
-	for name := range r.InitialResourceVersions {
-		s.moved(t, name, nothing)
+	s.unsubscribe(t, gone, come)
+	s.subscribe(t, come)
+	if all {
+		s.subscribeAll(t)
 	}
 }
 
-func (s *session) unsubscribe(t *interest, r *discoveryv3.DeltaDiscoveryRequest) {
-	again := make(map[string]struct{}, len(r.ResourceNamesSubscribe))
-	if len(r.ResourceNamesUnsubscribe) > 0 {
-		for _, name := range r.ResourceNamesSubscribe {
-			again[name] = struct{}{}
-		}
+// world applies the names of a request of the state of the world, which are all that it wants. A request that answers an older response than the newest was written
+// before the proxy knew that one; what it wants now, the answer to that will tell.
+func (s *session) world(t *interest, r *request, first bool) {
+	if first {
+		s.named(t, r)
+		s.subscribeFirst(t, r)
+		return
 	}
-	for _, name := range r.ResourceNamesUnsubscribe {
-		if name == wildcardName {
+	if len(r.nonce) > 0 && nonceOf(r.nonce) != t.last {
+		return
+	}
+	wanted, all := s.named(t, r)
+	if all != t.wildcard {
+		if all {
+			s.subscribeAll(t)
+		} else {
 			s.unsubscribeAll(t)
-			continue
 		}
-		delete(t.names, name)
-		_, back := again[name]
-		switch {
-		case back:
-			// The proxy may have dropped it and wants it again: subscribe answers.
-		case t.wildcard:
-			t.dirty[name] |= asked // it still gets everything, and may have dropped this
-		default:
+	}
+	if wanted.total() == t.names.total() {
+		return
+	}
+	gone, come := differences(t.names, wanted)
+	s.unsubscribe(t, gone, come)
+	s.subscribe(t, come)
+}
+
+// named returns the names of a request of the state of the world, and whether it wants all there is. Naming none is that too, until something was named (xDS protocol,
+// How the client specifies what resources to return).
+func (s *session) named(t *interest, r *request) (wanted *nameSet, all bool) {
+	if r.subscribe == 0 {
+		return nil, !t.named
+	}
+	t.named = true
+	r.eachSubscribed(func(name []byte) { all = all || string(name) == wildcardName })
+	return s.library(t).first(r), all
+}
+
+func (s *session) library(t *interest) *library { return s.group.shelf(t.url).library }
+
+// differences lists what is in one set only.
+func differences(before, after *nameSet) (gone, come []string) {
+	if before != nil {
+		for name := range before.members {
+			if !after.has(name) {
+				gone = append(gone, name)
+			}
+		}
+	}
+	if after != nil {
+		for name := range after.members {
+			if !before.has(name) {
+				come = append(come, name)
+			}
+		}
+	}
+	return gone, come
+}
+
+// subscribeFirst applies a stream's first request of a type.
+func (s *session) subscribeFirst(t *interest, r *request) {
+	t.names = s.library(t).first(r)
+	t.wildcard = r.subscribe == 0 && r.unsubscribe == 0
+	r.eachSubscribed(func(name []byte) { t.wildcard = t.wildcard || string(name) == wildcardName })
+	if r.protocol == Delta && r.versions > 0 {
+		s.resume(t, r)
+		return
+	}
+	t.fresh, t.owed = true, t.wildcard
+	if t.url == EndpointType {
+		s.warmingAll = false // all that it asks for is sent
+	}
+}
+
+// unsubscribe takes names back, but for those that come again: the proxy may have dropped them and wants them anew, which subscribe answers.
+func (s *session) unsubscribe(t *interest, gone, again []string) {
+	if len(again) > 0 {
+		gone = slices.DeleteFunc(gone, func(name string) bool { return slices.Contains(again, name) })
+	}
+	if len(gone) == 0 {
+		return
+	}
+	t.names = s.library(t).edit(t.names, gone, nil)
+	for _, name := range gone {
+		if t.wildcard {
+			t.look(name, asked) // it still gets everything, and may have dropped this
+		} else {
 			s.drop(t, name)
 		}
 	}
@@ -85,7 +166,7 @@ func (s *session) unsubscribe(t *interest, r *discoveryv3.DeltaDiscoveryRequest)
 // unsubscribeAll ends a wildcard: only what was asked for by name stays.
 func (s *session) unsubscribeAll(t *interest) {
 	t.wildcard, t.owed = false, false
-	for name := range t.held {
+	for name := range t.apart {
 		if !t.wants(name) {
 			s.drop(t, name)
 		}
@@ -95,67 +176,50 @@ func (s *session) unsubscribeAll(t *interest) {
 			delete(t.dirty, name)
 		}
 	}
+	for key := range s.leaving {
+		if key.Type == t.url && !t.wants(key.Name) {
+			delete(s.leaving, key)
+		}
+	}
+	s.movedAll(t, true)
 }
 
-func (s *session) subscribe(t *interest, r *discoveryv3.DeltaDiscoveryRequest, first bool) error {
-	if first && len(r.ResourceNamesSubscribe) == 0 && len(r.ResourceNamesUnsubscribe) == 0 {
-		s.subscribeAll(t, first)
+// subscribe adds names, each of which must be answered.
+func (s *session) subscribe(t *interest, names []string) {
+	if len(names) == 0 {
+		return
 	}
-	for _, name := range r.ResourceNamesSubscribe {
-		if name == wildcardName {
-			s.subscribeAll(t, first)
-			continue
+	before := t.names
+	t.names = s.library(t).edit(t.names, nil, names)
+	for _, name := range names {
+		if t.base != nothing && !before.has(name) && !t.wildcard && t.apart[name] == nil {
+			t.keepApart(name, &holding{})
 		}
-		t.names[name] = struct{}{}
-		t.dirty[name] |= s.reason(t, name, first)
+		t.look(name, asked)
 		if d := s.leaving[Key{t.url, name}]; d != nil {
 			d.since = time.Time{}
 		}
 	}
-	if most := t.mostNames(); len(t.names) > most {
-		return status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d", t.url, most)
-	}
-	if first {
-		s.forgetUnwanted(t)
-	}
-	return nil
 }
 
-// subscribeAll begins a wildcard, or renews it.
-func (s *session) subscribeAll(t *interest, first bool) {
-	t.wildcard = true
-	// A proxy that starts waits for an answer even if there is nothing to answer with. One that
-	// goes on has what it waits for.
-	t.owed = t.owed || !first || len(t.held) == 0
-	for name := range s.group.entries[t.url] {
-		t.dirty[name] |= s.reason(t, name, first)
-	}
-	for name := range t.held {
-		if s.group.entries[t.url][name] == nil {
-			s.depart(t, name)
+// subscribeAll begins a wildcard, or renews it, on a stream that goes on. Everything must be answered.
+func (s *session) subscribeAll(t *interest) {
+	begins := !t.wildcard
+	entries := s.group.shelf(t.url).entries
+	if begins && t.base != nothing {
+		for name := range entries {
+			if !t.names.has(name) {
+				t.keepApart(name, &holding{})
+			}
 		}
 	}
-}
-
-// reason tells a subscription that must be answered from one of a stream that goes on where an
-// earlier one ended.
-func (s *session) reason(t *interest, name string, first bool) cause {
-	h := t.held[name]
-	_, warming := s.warming[name]
-	if !first || h == nil || t.url == EndpointType && warming {
-		return asked
+	t.wildcard, t.owed = true, true
+	for name := range entries {
+		t.look(name, asked)
 	}
-	if s.group.entries[t.url][name] == nil {
-		s.depart(t, name)
-	}
-	return resumed
-}
-
-// forgetUnwanted drops what the proxy named as held but does not want.
-func (s *session) forgetUnwanted(t *interest) {
-	for name := range t.held {
-		if !t.wants(name) {
-			s.drop(t, name)
+	for name := range t.apart {
+		if entries[name] == nil {
+			s.depart(t, name)
 		}
 	}
 }

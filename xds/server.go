@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -25,7 +25,7 @@ const (
 type Server struct {
 	// Fixed after New.
 	cluster     string
-	groupOf     func(*corev3.Node) string
+	groupOf     func(*corev3.Node, Protocol) string
 	held        func(Key, string)
 	now         func() time.Time
 	log         *slog.Logger
@@ -33,6 +33,9 @@ type Server struct {
 	silentAfter time.Duration
 	events      func(Event)
 	epoch       time.Time // what the atomic times count from
+	limits      Limits
+	seeds       seeds
+	queue       *queue
 
 	opened    atomic.Pointer[time.Time]
 	proof     atomic.Pointer[time.Time] // written under proving
@@ -49,6 +52,7 @@ type Server struct {
 	nodes   map[string]*node    // guarded by mu: those with a stream
 	adopted map[string]struct{} // guarded by mu: other etcd clusters' ids
 	streams uint64              // guarded by mu: how many there ever were
+	open    int                 // guarded by mu: how many there are
 }
 
 // node is what the streams of one node id have in common.
@@ -68,6 +72,7 @@ func New(c Config) *Server {
 	s := &Server{
 		cluster: c.Cluster, groupOf: c.Group, held: c.Held, now: c.Now, log: c.Log, events: c.Events,
 		grace: cmp.Or(c.Grace, defaultGrace), silentAfter: cmp.Or(c.SilentAfter, defaultSilentAfter), epoch: c.Now(),
+		limits: c.Limits.WithDefaults(), seeds: newSeeds(), queue: newQueue(),
 		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{},
 	}
 	if s.log == nil {
@@ -77,10 +82,15 @@ func New(c Config) *Server {
 	return s
 }
 
-// Run disconnects proxies that have gone silent, until ctx ends; then it ends all streams and lets
-// no more in. (Heartbeats and removals are timed by the streams' own senders, which end with their
-// streams.)
+// Run sends to the streams, and disconnects proxies that have gone silent, until ctx ends; then it
+// ends all streams and lets no more in.
 func (s *Server) Run(ctx context.Context) error {
+	var senders sync.WaitGroup
+	for range max(2, runtime.GOMAXPROCS(0)) {
+		senders.Go(s.sendAll)
+	}
+	defer senders.Wait()
+	defer s.queue.close()
 	tick := time.NewTicker(max(s.silentAfter/8, time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -130,14 +140,15 @@ func (s *Server) Publish(revision int64, updates []Update) {
 	}
 	s.published.Store(&progress{revision: revision, text: s.cluster + "." + strconv.FormatInt(revision, 10)})
 	if s.floor.Load() > before {
-		s.each((*session).poke) // some were withheld until now
+		s.lookAtAll() // some were withheld until now
 	}
 }
 
 func (s *Server) update(u Update, origin version) {
 	g := s.lockGroup(u.Group)
-	defer g.mu.Unlock()
-	g.publish(u, origin)
+	concerned := g.publish(u, origin)
+	g.mu.Unlock()
+	s.queue.add(u.Urgent, concerned...)
 }
 
 // reached is the newest published revision.
@@ -152,7 +163,14 @@ func (s *Server) Adopt(cluster string) {
 	s.mu.Lock()
 	s.adopted[cluster] = struct{}{}
 	s.mu.Unlock()
-	s.each((*session).poke)
+	s.lookAtAll()
+}
+
+// lookAtAll has all streams looked at.
+func (s *Server) lookAtAll() {
+	var all []*session
+	s.each(func(one *session) { all = append(all, one) })
+	s.queue.add(false, all...)
 }
 
 func (s *Server) adopts(cluster string) bool {
@@ -189,7 +207,7 @@ func (s *Server) lockGroup(name string) *group {
 		s.mu.Lock()
 		g := s.groups[name]
 		if g == nil {
-			g = newGroup(name)
+			g = newGroup(name, s.seeds)
 			s.groups[name] = g
 		}
 		s.mu.Unlock()
@@ -231,9 +249,4 @@ func (s *Server) report(events ...Event) {
 	for _, e := range events {
 		s.events(e)
 	}
-}
-
-// StreamAggregatedResources refuses state-of-the-world streams.
-func (s *Server) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return status.Error(codes.Unimplemented, "this server speaks delta xDS only: set api_type: DELTA_GRPC in ads_config")
 }

@@ -7,76 +7,72 @@ import (
 	"time"
 )
 
-// session is one stream: what it subscribed to, what it holds, what it was sent and has not
-// answered. Requests change it (request.go), answer.go decides what to send next.
+// session is one stream: what it subscribed to, what it holds, what it was sent and has not answered. Requests change it (request.go), answer.go decides what to
+// send next, and pump.go sends it.
+//
+// A stream that has all that is published costs the same whatever that is: names are in sets that streams share (names.go), and of what it holds only that is noted
+// which differs from what is published (holding.go).
 type session struct {
 	// Fixed at the stream's first message.
-	id      uint64
-	node    string
-	version string // of the proxy: "Envoy 1.40.0"
-	server  *Server
-	group   *group
-	peer    *node
-	came    time.Time
+	id       uint64
+	node     string
+	version  string // of the proxy: "Envoy 1.40.0"
+	protocol Protocol
+	server   *Server
+	group    *group
+	peer     *node
+	stream   stream
+	came     time.Time
 
-	wake   chan struct{} // capacity 1: there may be something to send
-	kicked chan error    // capacity 1: why the server ends the stream
-	seen   atomic.Int64  // when anything last came from this node, as time since Server.epoch
+	kicked chan error   // capacity 1: why the server ends the stream
+	seen   atomic.Int64 // when anything last came from this node, as time since Server.epoch
+	turn   turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
+
+	// writing is since when a send that may wait is under way, as time since Server.epoch; 0: none is.
+	writing atomic.Int64
 
 	// Guarded by group.mu.
+	gone       bool                // the stream has ended
 	types      []*interest         // in the order in which they are sent
-	flights    map[string]*flight  // unanswered responses, by nonce
+	flights    []*flight           // unanswered responses
+	unanswered int                 // bytes of them
 	nonces     uint64              // responses so far
 	floor      int64               // the newest revision the proxy named; nothing is sent before it is published here
 	foreign    map[string]struct{} // other etcd clusters whose versions the proxy named
 	leaving    map[Key]*departure  // unpublished clusters and endpoints that it still has
 	warming    map[string]struct{} // clusters sent whose endpoints were not sent since
+	warmingAll bool                // the same of all clusters there were when it came
 	rejections map[Key]Rejection   // what it refused last, by key
 	due        time.Time           // when to look again though nothing happens; zero: never
+	alarm      *time.Timer         // has it looked at
+	armed      time.Time           // when alarm goes off; zero: it does not
+	urgent     bool                // weights go first
+	unasked    allowance           // of requests that answer nothing
 }
 
 // interest is what a stream wants and has of one type.
 type interest struct {
 	url  string
-	solo bool // one response per resource, in flight per resource: runtime layers, so that none waits for another
+	solo bool // one response per resource with a TTL, in flight per resource: runtime layers, so that none waits for another
+	full bool // a response holds all there is, and what is not in it is gone (xDS protocol, Deleting resources, of the state of the world)
 
 	wildcard bool
-	names    map[string]struct{}
-	held     map[string]*holding
-	dirty    map[string]cause // what to look at
-	suspects [][]string       // pieces of rejected responses, to be sent apart until the rejected resource is alone
-	flying   int              // bodies in flight
-	owed     bool             // an answer even if it is empty
+	named    bool     // it has named resources, so that naming none means none
+	names    *nameSet // shared; nil: none
+
+	// base is what the stream has of everything plain that it wants and that is not apart; settled is since when at the latest.
+	base    extent
+	settled time.Time
+	bulk    *flight // while base is sent: what it was sent in
+	fresh   bool    // all of that is yet to be sent
+
+	apart    map[string]*holding // what differs from base
+	dirty    map[string]cause    // what to look at
+	suspects [][]string          // pieces of rejected responses, to be sent apart until the rejected resource is alone
+	flying   int                 // bodies in flight
+	owed     bool                // an answer even if it is empty
+	last     uint64              // the newest nonce
 }
-
-// holding is what a stream has of one resource.
-type holding struct {
-	claim    string    // the content that the proxy named when it came, never sent here
-	accepted bool      // some version was ACKed, here or before
-	sent     *variant  // the last body sent and not rejected
-	acked    *variant  // the last body ACKed, or found to be what the proxy holds
-	at       time.Time // of the last message, body or heartbeat
-	fed      time.Time // of the last message that was ACKed
-	ackedAt  time.Time // when acked came
-	earlier  []ack     // the ACKs before it, newest last; only of resources with parts, at most maxEarlier
-	flying   int       // bodies in flight
-	beats    int       // heartbeats in flight
-	parked   []string  // versions that were rejected
-}
-
-// ack is a body that was ACKed, and when.
-type ack struct {
-	v  *variant
-	at time.Time
-}
-
-// maxEarlier bounds the memory of ACKs. Forgetting one can only make a proxy seem to have met a
-// requirement later than it did.
-const maxEarlier = 8
-
-// maxParked bounds how many rejected versions are remembered of one resource. Only those of the
-// present content can come up again.
-const maxParked = 8
 
 // cause is why a resource is looked at.
 type cause uint8
@@ -94,41 +90,22 @@ const (
 // must are the causes for which even content that the stream has is sent.
 const must = asked | follows | suspect | refresh
 
-// extent says how much of a resource a stream has, as far as Needs care.
-type extent int
-
-const (
-	nothing extent = iota
-	sent
-	accepted
-)
-
-func (h *holding) extent() extent {
-	switch {
-	case h == nil || !h.accepted && h.sent == nil:
-		return nothing
-	case h.accepted:
-		return accepted
-	default:
-		return sent
-	}
-}
-
 // rank orders the types within a stream: make before break (xDS protocol, Eventual consistency
 // considerations).
 func rank(url string) int {
-	order := []string{ClusterType, EndpointType, ListenerType, RouteType, RuntimeType}
-	if i := slices.Index(order, url); i >= 0 {
-		return i
+	switch url {
+	case ClusterType:
+		return 0
+	case EndpointType:
+		return 1
+	case ListenerType:
+		return 2
+	case RouteType:
+		return 3
+	case RuntimeType:
+		return 4
 	}
-	return len(order)
-}
-
-func newInterest(url string) *interest {
-	return &interest{
-		url: url, solo: url == RuntimeType,
-		names: map[string]struct{}{}, held: map[string]*holding{}, dirty: map[string]cause{},
-	}
+	return 5
 }
 
 // interest returns what the stream wants of a type, nil if it never asked.
@@ -142,28 +119,25 @@ func (s *session) interest(url string) *interest {
 }
 
 func (s *session) begin(url string) *interest {
-	t := newInterest(url)
+	t := &interest{url: url}
+	if s.protocol == StateOfTheWorld {
+		t.full = url == ClusterType || url == ListenerType
+	} else {
+		t.solo = url == RuntimeType
+	}
 	s.types = append(s.types, t)
 	slices.SortStableFunc(s.types, func(a, b *interest) int { return cmp.Compare(rank(a.url), rank(b.url)) })
 	return t
 }
 
-func (t *interest) wants(name string) bool {
-	if t.wildcard {
-		return true
-	}
-	_, named := t.names[name]
-	return named
-}
+func (t *interest) wants(name string) bool { return t.wildcard || t.names.has(name) }
 
-// hold returns the holding of a name, a new one if there is none.
-func (t *interest) hold(name string) *holding {
-	h := t.held[name]
-	if h == nil {
-		h = &holding{}
-		t.held[name] = h
+// look notes that a resource must be looked at.
+func (t *interest) look(name string, why cause) {
+	if t.dirty == nil {
+		t.dirty = map[string]cause{}
 	}
-	return h
+	t.dirty[name] |= why
 }
 
 // mark has a resource looked at, if the stream wants it, and reports whether it does.
@@ -172,16 +146,8 @@ func (s *session) mark(key Key, why cause) bool {
 	if t == nil || !t.wants(key.Name) {
 		return false
 	}
-	t.dirty[key.Name] |= why
+	t.look(key.Name, why)
 	return true
-}
-
-// poke wakes the sender.
-func (s *session) poke() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 }
 
 // kick ends the stream. Only the first reason counts.
@@ -202,26 +168,40 @@ func (s *session) lookAt(at time.Time) {
 // moved tells the resources whose parts need this one that the stream now has more, or less, of it
 // than before.
 func (s *session) moved(t *interest, name string, before extent) {
-	after := t.held[name].extent()
+	after := s.extent(t, name)
 	if before == after {
 		return
 	}
 	for key := range s.group.dependents[Key{t.url, name}] {
-		other := s.interest(key.Type)
-		if other == nil {
-			continue
-		}
-		if h := other.held[key.Name]; h != nil && after < before {
-			h.claim = "" // what the proxy said it holds may now name what it does not have
-		}
-		s.mark(key, recheck)
+		s.reconsider(key, after < before)
 	}
+}
+
+// movedAll is moved for everything of a type.
+func (s *session) movedAll(t *interest, less bool) {
+	for key, e := range s.group.partial {
+		if slices.Contains(e.needed, t.url) {
+			s.reconsider(key, less)
+		}
+	}
+}
+
+// reconsider has a resource with parts looked at, for its needs are met by more than before, or less.
+func (s *session) reconsider(key Key, less bool) {
+	other := s.interest(key.Type)
+	if other == nil {
+		return
+	}
+	if h := other.apart[key.Name]; h != nil && less {
+		h.claim = "" // what the proxy said it holds may now name what it does not have
+	}
+	s.mark(key, recheck)
 }
 
 // drop forgets what the stream holds of a name.
 func (s *session) drop(t *interest, name string) {
-	before := t.held[name].extent()
-	delete(t.held, name)
+	before := s.extent(t, name)
+	s.clear(t, name)
 	delete(t.dirty, name)
 	delete(s.leaving, Key{t.url, name})
 	delete(s.rejections, Key{t.url, name})
@@ -242,4 +222,12 @@ func (s *session) frozen() string {
 		return "holds a newer revision than this server has seen: nothing is sent until it caught up"
 	}
 	return ""
+}
+
+// put writes to a map that is made when it is first needed: most streams never need most of theirs.
+func put[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[key] = value
 }

@@ -80,13 +80,23 @@ func (s *session) metSince(want []Requirement, reached int64, now time.Time) (si
 		if e == nil || t == nil {
 			return time.Time{}, false
 		}
-		at, ok := t.held[w.Name].metSince(e, max(reached, e.revision), w.Revision)
-		if !ok || t.held[w.Name].expired(now) {
+		at, ok := s.hasSince(t, w, max(reached, e.revision), now)
+		if !ok {
 			return time.Time{}, false
 		}
 		since = latest(since, at)
 	}
 	return since, true
+}
+
+// hasSince reports whether the stream has a resource that is published, and since when.
+func (s *session) hasSince(t *interest, w Requirement, reached int64, now time.Time) (time.Time, bool) {
+	e, h := s.group.entry(w.Key), t.apart[w.Name]
+	if h == nil {
+		return t.settled, t.base == accepted && e.plain() && reached >= w.Revision && t.wants(w.Name)
+	}
+	since, ok := h.metSince(e, reached, w.Revision)
+	return since, ok && !h.expired(now)
 }
 
 // metSince reports whether the holding is whole and as it was published at the revision or later,
@@ -99,7 +109,7 @@ func (h *holding) metSince(e *entry, reached, revision int64) (time.Time, bool) 
 		}
 		return v.whole && v.of.until >= revision
 	}
-	if h == nil || h.acked == nil || !good(h.acked) {
+	if h.acked == nil || !good(h.acked) {
 		return time.Time{}, false
 	}
 	// Other services' changes of a shared resource came between, but what was asked for held
@@ -143,7 +153,7 @@ func (s *session) proxy() Proxy {
 		Frozen: s.frozen(), Pending: len(s.flights), Duplicate: s.server.duplicate(s.peer),
 	}
 	if t := s.interest(RuntimeType); t != nil {
-		p.Layers = len(t.names)
+		p.Layers = t.names.len()
 	}
 	p.Rejections = slices.SortedFunc(maps.Values(s.rejections), func(a, b Rejection) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))

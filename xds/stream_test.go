@@ -33,18 +33,6 @@ func TestStreamsAreRefusedUntilTheServerIsOpen(t *testing.T) {
 	})
 }
 
-func TestStateOfTheWorldStreamsAreRefusedWithAHint(t *testing.T) {
-	opened(t, func(r *rig) {
-		stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(r.conn).StreamAggregatedResources(r.t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := stream.Recv(); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "DELTA_GRPC") {
-			t.Errorf("got %v", err)
-		}
-	})
-}
-
 func TestAStreamThatChangesItsNodeIsEnded(t *testing.T) {
 	opened(t, func(r *rig) {
 		c := r.client("n1")
@@ -191,7 +179,7 @@ func TestAPanicEndsItsOwnStreamOnly(t *testing.T) {
 
 func TestAPanicInTheGroupingEndsItsOwnStreamOnly(t *testing.T) {
 	change := func(c *Config) {
-		c.Group = func(n *corev3.Node) string {
+		c.Group = func(n *corev3.Node, _ Protocol) string {
 			if n.Id == "bad" {
 				panic("a bug")
 			}
@@ -212,14 +200,14 @@ func TestAPanicInTheGroupingEndsItsOwnStreamOnly(t *testing.T) {
 func TestAStreamMayNotAskForMoreThanItsShare(t *testing.T) {
 	opened(t, func(r *rig) {
 		c := r.client("n1")
-		names := make([]string, maxLayers+1)
+		names := make([]string, Limits{}.WithDefaults().Layers+1)
 		for i := range names {
 			names[i] = strings.Repeat("x", i+1)
 		}
 		c.ask(RuntimeType, names...)
 		wantEnd(t, c, codes.ResourceExhausted, "may name 1024")
 		c = r.client("n2")
-		for i := range maxTypes + 1 {
+		for i := range 33 {
 			if err := c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: strings.Repeat("t", i+1), Node: &corev3.Node{Id: "n2"}}); err != nil {
 				break
 			}
@@ -230,14 +218,14 @@ func TestAStreamMayNotAskForMoreThanItsShare(t *testing.T) {
 
 func TestStreamsEndWhenTheServerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node) string { return "edge" }})
+		s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node, Protocol) string { return "edge" }})
 		s.Open()
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- s.Run(ctx) }()
 		one := newFake(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- s.DeltaAggregatedResources(one) }()
+		go func() { ended <- s.discover(one, Delta) }()
 		first := requestOf(ClusterType)
 		first.Node = &corev3.Node{Id: "n1"}
 		one.in <- first
@@ -250,7 +238,7 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 		one.cancel()
-		if err := s.DeltaAggregatedResources(newFake(t.Context())); status.Code(err) != codes.Unavailable {
+		if err := s.discover(newFake(t.Context()), Delta); status.Code(err) != codes.Unavailable {
 			t.Errorf("a late stream ended with %v", err)
 		}
 	})

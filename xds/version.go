@@ -1,11 +1,11 @@
 package xds
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"strconv"
 	"strings"
 )
 
@@ -33,22 +33,45 @@ func (v version) String() string {
 	return fmt.Sprintf("%s.%d/%s", v.cluster, v.revision, v.content)
 }
 
+// writtenVersion is a version as it was read, without its tag.
+type writtenVersion struct {
+	cluster, content []byte
+	revision         int64
+}
+
+// readVersion splits what String wrote. It reports false for what has another shape.
+func readVersion(text []byte) (v writtenVersion, ours bool) {
+	origin, content, found := bytes.Cut(text, []byte{'/'})
+	dot := bytes.LastIndexByte(origin, '.')
+	if !found || dot < 1 || len(content) < hashLen {
+		return v, false
+	}
+	v.cluster, v.content = origin[:dot], content
+	digits := origin[dot+1:]
+	if len(digits) == 0 || len(digits) > 18 { // of 63 bits
+		return v, false
+	}
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			return v, false
+		}
+		v.revision = v.revision*10 + int64(d-'0')
+	}
+	return v, true
+}
+
 // parseVersion reads what String wrote. It reports false for the versions of other control planes.
 func parseVersion(text string) (version, bool) {
-	origin, content, found := strings.Cut(text, "/")
-	dot := strings.LastIndexByte(origin, '.')
-	if !found || dot < 1 || len(content) < hashLen {
+	v, ours := readVersion([]byte(text))
+	if !ours {
 		return version{}, false
 	}
-	revision, err := strconv.ParseInt(origin[dot+1:], 10, 64)
-	if err != nil || revision < 0 {
+	if _, err := hex.DecodeString(string(v.content[:hashLen])); err != nil {
 		return version{}, false
 	}
-	if _, err := hex.DecodeString(content[:hashLen]); err != nil {
-		return version{}, false
-	}
+	content := string(v.content)
 	_, tag, _ := strings.Cut(content, "+")
-	return version{cluster: origin[:dot], revision: revision, content: content, tag: tag}, true
+	return version{cluster: string(v.cluster), revision: v.revision, content: content, tag: tag}, true
 }
 
 // contentOf joins the parts of a version that say what a stream holds.

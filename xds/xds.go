@@ -1,5 +1,5 @@
-// Package xds speaks Envoy's configuration protocol: aggregated delta streams, their subscriptions,
-// nonces and answers, and the broadcast of what changed.
+// Package xds speaks Envoy's configuration protocol: aggregated streams in both protocols, their
+// subscriptions, nonces and answers, and the broadcast of what changed.
 //
 // It promises: a change costs what changed times who wants it, each resource is encoded once for
 // all streams that get it whole; a stream that is slow, silent or broken costs only itself; every
@@ -72,6 +72,9 @@ type Update struct {
 	Group  string
 	Set    []Resource
 	Remove []Key
+	// Urgent weights overtake everything that waits to be sent, and what a stream has not answered
+	// yet: they take traffic back.
+	Urgent bool
 }
 
 // Config is what a Server is made of. Cluster, Group and Now are required.
@@ -79,8 +82,8 @@ type Config struct {
 	// Cluster is the etcd cluster's id, the first part of every version.
 	Cluster string
 	// Group tells which group's resources a proxy gets. It is asked once per stream, with the
-	// stream's first node.
-	Group func(*corev3.Node) string
+	// stream's first node, less its extensions.
+	Group func(*corev3.Node, Protocol) string
 	// Held is told of each tag that proxies bring along in versions of this or an adopted cluster,
 	// before they are answered. It may publish. May be nil.
 	Held func(key Key, tag string)
@@ -92,6 +95,7 @@ type Config struct {
 	// SilentAfter is how long a proxy may owe an answer while nothing at all comes from it, before
 	// it is disconnected. Default 20 s.
 	SilentAfter time.Duration
+	Limits      Limits
 	// Events is told what happens on streams, for metrics. It is called on the stream's goroutines
 	// and must be cheap. May be nil.
 	Events func(Event)
@@ -107,6 +111,7 @@ const (
 	ResponseSent
 	ResponseAccepted
 	ResponseRejected
+	LimitExceeded
 )
 
 // Event is one thing that happened on a stream. Type and Heartbeat are of responses only; Took is
@@ -118,6 +123,7 @@ type Event struct {
 	Type        string
 	Heartbeat   bool
 	Took        time.Duration
+	Limit       string // that was exceeded, as the field of Limits in small letters
 }
 
 // Requirement asks that a proxy has ACKed a resource, with all its parts, as it was published at

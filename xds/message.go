@@ -1,0 +1,111 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// message writes a flight's response. Resources are in it as the bytes that all streams share. The caller holds group.mu.
+func (s *session) message(f *flight) (m frame) {
+	head := make([]byte, 0, 160)
+	if s.protocol == StateOfTheWorld {
+		total := s.addWorld(&m, f)
+		version := fmt.Sprintf("%s/%016x", s.server.systemVersion(), total)
+		head = appendText(head, worldResponseVersion, version)
+		head = appendText(head, worldResponseType, f.t.url)
+		head = protowire.AppendTag(head, worldResponseNonce, protowire.BytesType)
+		head = protowire.AppendBytes(head, appendNonce(nil, f.nonce))
+		m.add(head)
+		return m
+	}
+	head = appendText(head, deltaResponseVersion, s.server.systemVersion())
+	head = appendText(head, deltaResponseType, f.t.url)
+	var nonce [16]byte
+	head = appendText(head, deltaResponseNonce, appendNonce(nonce[:0], f.nonce))
+	for _, i := range f.items {
+		if i.v == nil {
+			head = appendText(head, deltaResponseRemoved, i.name)
+		}
+	}
+	m.add(head)
+	s.addDelta(&m, f)
+	return m
+}
+
+// addDelta adds what changed.
+func (s *session) addDelta(m *frame, f *flight) {
+	if f.beat {
+		m.add(f.items[0].v.beatBytes())
+		return
+	}
+	if f.pack != nil {
+		m.add(f.pack.bytes(Delta, f.at))
+	}
+	for _, i := range f.items {
+		if i.v != nil {
+			m.add(i.v.encoded(Delta))
+		}
+	}
+}
+
+// addWorld adds what a response of the state of the world holds: of some types all that the stream is to have, of the others what changed. It returns a hash of what
+// it added, the same on every replica.
+func (s *session) addWorld(m *frame, f *flight) (total uint64) {
+	add := func(v *variant) {
+		m.add(v.encoded(StateOfTheWorld))
+		total += v.digest()
+	}
+	t := f.t
+	switch {
+	case !t.full && f.pack == nil:
+		for _, i := range f.items {
+			if i.v != nil {
+				add(i.v)
+			}
+		}
+	case f.pack != nil || t.base != nothing && len(t.apart) == 0:
+		p := s.group.pack(s.server.seeds, t)
+		if f.pack != nil {
+			p = f.pack
+		}
+		m.add(p.bytes(StateOfTheWorld, f.at))
+		for _, e := range p.plain {
+			total += e.full.digest()
+		}
+	default:
+		for _, v := range s.having(t) {
+			add(v)
+		}
+	}
+	return total
+}
+
+// having lists all that the stream is to have of a type, ordered by name.
+func (s *session) having(t *interest) (all []*variant) {
+	if t.base != nothing {
+		for _, e := range s.group.pack(s.server.seeds, t).plain {
+			if t.apart[e.Name] == nil {
+				all = append(all, e.full)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.apart)) {
+		if h := t.apart[name]; h.sent != nil {
+			all = append(all, h.sent)
+		}
+	}
+	return all
+}
+
+// digest is the content as a number.
+func (v *variant) digest() uint64 {
+	n, err := strconv.ParseUint(v.content[:hashLen], 16, 64)
+	if err != nil {
+		panic(err) // a hash always reads
+	}
+	return n
+}

@@ -1,0 +1,98 @@
+package xds
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// pack is all that streams which want the same get of a type when they come, encoded once for all of them.
+type pack struct {
+	made    uint64   // fixed: the shelf's changes when it was made
+	plain   []*entry // fixed: ordered by name
+	odd     []string // fixed: published with parts or a TTL, so that each stream gets its own; ordered
+	missing []string // fixed: named and not published; ordered
+	claims  sum      // fixed: of the plain ones' names and contents
+
+	// Guarded by the group's mu.
+	encoded [2][]byte // by protocol; nil: not now
+	used    time.Time
+}
+
+// packKept is how long the bytes of a pack are kept after their last use.
+const packKept = 5 * time.Second
+
+// pack returns what a stream that comes gets of a type. The caller holds mu.
+func (g *group) pack(s seeds, t *interest) *pack {
+	shelf := g.shelf(t.url)
+	at := &shelf.pack
+	if !t.wildcard {
+		if t.names == nil {
+			return &pack{}
+		}
+		at = &t.names.pack
+	}
+	if *at == nil || (*at).made != shelf.changes {
+		*at = shelf.assemble(s, t)
+		g.packs = append(g.packs, *at)
+	}
+	return *at
+}
+
+// bytes returns the encoded resources. The caller holds the group's mu.
+func (p *pack) bytes(protocol Protocol, now time.Time) []byte {
+	p.used = now
+	if p.encoded[protocol] == nil {
+		size := 0
+		for _, e := range p.plain {
+			size += len(e.Body) + len(e.Name) + len(e.full.version) + len(e.Type) + 24
+		}
+		all := make([]byte, 0, size)
+		for _, e := range p.plain {
+			all = append(all, e.full.encoded(protocol)...)
+		}
+		p.encoded[protocol] = all
+	}
+	return p.encoded[protocol]
+}
+
+// tidy forgets the bytes of packs that nobody has come for lately. The caller holds mu.
+func (g *group) tidy(now time.Time) {
+	g.packs = slices.DeleteFunc(g.packs, func(p *pack) bool {
+		if now.Sub(p.used) < packKept {
+			return false
+		}
+		p.encoded = [2][]byte{}
+		return true
+	})
+}
+
+// assemble makes a pack.
+func (h *shelf) assemble(s seeds, t *interest) *pack {
+	p := &pack{made: h.changes}
+	add := func(e *entry) {
+		if !e.plain() {
+			p.odd = append(p.odd, e.Name)
+			return
+		}
+		p.plain = append(p.plain, e)
+		p.claims = p.claims.plus(s.ofClaim(s.ofString(e.Name), s.ofString(e.full.content)))
+	}
+	if t.wildcard {
+		for _, e := range h.entries {
+			add(e)
+		}
+	} else {
+		for name := range t.names.members {
+			if e := h.entries[name]; e != nil {
+				add(e)
+			} else {
+				p.missing = append(p.missing, name)
+			}
+		}
+	}
+	slices.SortFunc(p.plain, func(a, b *entry) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(p.odd)
+	slices.Sort(p.missing)
+	return p
+}

@@ -1,0 +1,158 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// weights returns the next response with weights, whatever else waits or is not answered yet.
+func (s *session) weights(now time.Time) *flight {
+	for _, url := range []string{RuntimeType, RouteType} {
+		t := s.interest(url)
+		if t == nil || len(t.suspects) > 0 || t.fresh {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(t.dirty)) {
+			if t.dirty[name]&changed == 0 || s.group.entry(Key{url, name}) == nil {
+				continue
+			}
+			if i, ok := s.take(t, name, now); ok {
+				return &flight{t: t, at: now, items: []item{i}}
+			}
+		}
+	}
+	return nil
+}
+
+// body returns the next response with bodies or removals.
+func (s *session) body(now time.Time) *flight {
+	for _, t := range s.types {
+		if f := s.pick(t, now); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// pick collects a type's next response.
+func (s *session) pick(t *interest, now time.Time) *flight {
+	if !t.hungry() {
+		return nil
+	}
+	if t.fresh && t.flying == 0 {
+		if f := s.pickAll(t, now); f != nil {
+			return f
+		}
+	}
+	switch {
+	case t.solo:
+		return s.pickOne(t, now)
+	case t.flying > 0:
+		return nil
+	}
+	return s.pickSome(t, now)
+}
+
+// hungry reports whether there may be something to send.
+func (t *interest) hungry() bool { return len(t.dirty) > 0 || t.fresh || t.owed || len(t.suspects) > 0 }
+
+// pickSome collects what is to be looked at.
+func (s *session) pickSome(t *interest, now time.Time) *flight {
+	// Pieces of a rejected response may turn out to hold nothing to send any more; then the next
+	// piece, or what else is dirty, has its turn.
+	for {
+		names, apart := t.batch()
+		f := &flight{t: t, at: now}
+		for _, name := range names {
+			if i, ok := s.take(t, name, now); ok {
+				f.items = append(f.items, i)
+			}
+		}
+		if len(f.items) > 0 || t.owed && !apart {
+			return f
+		}
+		if !apart {
+			return nil
+		}
+	}
+}
+
+// pickAll collects a type's first response: all that the stream wants and that every stream gets alike. It returns nil if there is nothing of that.
+func (s *session) pickAll(t *interest, now time.Time) *flight {
+	p := s.group.pack(s.server.seeds, t)
+	t.fresh = false
+	for name := range t.dirty {
+		if s.group.entry(Key{t.url, name}).alone() {
+			delete(t.dirty, name)
+		}
+	}
+	for _, name := range p.odd {
+		t.look(name, asked)
+	}
+	f := &flight{t: t, at: now}
+	missing := p.missing
+	if t.wildcard && t.names != nil {
+		missing = s.unpublished(t)
+	}
+	for _, name := range missing {
+		delete(t.dirty, name)
+		if s.answersMissing(t) {
+			f.items = append(f.items, item{name: name})
+		}
+	}
+	if len(p.plain) == 0 {
+		t.base, t.settled = accepted, now // of nothing
+		if len(f.items) > 0 || t.owed {
+			return f
+		}
+		return nil
+	}
+	f.pack, t.base, t.bulk = p, sent, f
+	s.movedAll(t, false)
+	return f
+}
+
+// unpublished lists the names that the stream asked for beside everything and that are not there.
+func (s *session) unpublished(t *interest) (missing []string) {
+	for name := range t.names.members {
+		if s.group.entry(Key{t.url, name}) == nil {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// answersMissing reports whether a response of a type can say that a resource is not there.
+func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta || t.full }
+
+// pickOne collects one layer's response.
+func (s *session) pickOne(t *interest, now time.Time) *flight {
+	names, _ := t.batch()
+	for _, name := range names {
+		if h := t.apart[name]; h != nil && h.flying > 0 {
+			continue
+		}
+		if i, ok := s.take(t, name, now); ok {
+			return &flight{t: t, at: now, items: []item{i}}
+		}
+	}
+	if t.owed {
+		return &flight{t: t, at: now}
+	}
+	return nil
+}
+
+// batch returns the names to look at next, and whether they are a piece of a rejected response that
+// must go apart from the rest.
+func (t *interest) batch() (names []string, apart bool) {
+	if len(t.suspects) > 0 {
+		names, t.suspects = t.suspects[0], t.suspects[1:]
+		for _, name := range names {
+			t.look(name, suspect)
+		}
+		return names, true
+	}
+	return slices.Sorted(maps.Keys(t.dirty)), false
+}

@@ -1,0 +1,117 @@
+package xds
+
+import (
+	"sync"
+)
+
+// turn says where a stream is between having something to send and having sent it. The zero value is at rest.
+type turn uint8
+
+const (
+	resting turn = iota
+	waiting      // in the queue
+	working      // a sender has it
+	again        // a sender has it, and it is to be looked at once more
+)
+
+// queue holds the streams that may have something to send. A few senders share it, so that a change wakes them and not a goroutine of each stream.
+type queue struct {
+	mu    sync.Mutex
+	some  sync.Cond // of mu: there is one, or it is closed
+	lines [2]line   // guarded by mu: those with weights to take back go before all others
+	over  bool      // guarded by mu
+}
+
+// line is a first-in, first-out of streams.
+type line struct {
+	streams []*session
+	first   int
+}
+
+func (l *line) push(s *session) { l.streams = append(l.streams, s) }
+
+func (l *line) pop() *session {
+	if l.first == len(l.streams) {
+		return nil
+	}
+	s := l.streams[l.first]
+	l.streams[l.first] = nil
+	if l.first++; l.first == len(l.streams) {
+		l.streams, l.first = l.streams[:0], 0
+	}
+	return s
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.some.L = &q.mu
+	return q
+}
+
+// add has streams looked at. The urgent are looked at before all others, those that wait already included.
+func (q *queue) add(urgent bool, streams ...*session) {
+	if len(streams) == 0 {
+		return
+	}
+	q.mu.Lock()
+	for _, s := range streams {
+		switch {
+		case s.turn == resting, s.turn == waiting && urgent:
+			s.turn = waiting
+			q.lines[lineOf(urgent)].push(s)
+		case s.turn == working:
+			s.turn = again
+		}
+	}
+	q.mu.Unlock()
+	if len(streams) == 1 {
+		q.some.Signal()
+	} else {
+		q.some.Broadcast()
+	}
+}
+
+func lineOf(urgent bool) int {
+	if urgent {
+		return 0
+	}
+	return 1
+}
+
+// take waits for a stream to send to; nil: no more.
+func (q *queue) take() *session {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.over {
+		for i := range q.lines {
+			for s := q.lines[i].pop(); s != nil; s = q.lines[i].pop() {
+				if s.turn == waiting { // else it had its turn in the other line
+					s.turn = working
+					return s
+				}
+			}
+		}
+		q.some.Wait()
+	}
+	return nil
+}
+
+// rest ends a stream's turn, and reports whether it is to be looked at once more: then the turn goes on.
+func (q *queue) rest(s *session) (more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s.turn == again {
+		s.turn = working
+		return true
+	}
+	s.turn = resting
+	return false
+}
+
+// close lets the senders go.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.over = true
+	q.mu.Unlock()
+	q.some.Broadcast()
+}

@@ -1,0 +1,329 @@
+package xds
+
+import (
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Protocol is the variant of xDS that a stream speaks.
+type Protocol int
+
+// The protocols. Envoys speak either, gRPC clients the state of the world.
+const (
+	Delta Protocol = iota
+	StateOfTheWorld
+)
+
+// String is the protocol as people write it.
+func (p Protocol) String() string {
+	if p == StateOfTheWorld {
+		return "state of the world"
+	}
+	return "delta"
+}
+
+// Field numbers of the requests (discovery.proto, base.proto, status.proto). Map entries have 1 and 2.
+const (
+	fieldNode protowire.Number = 1
+
+	deltaType        protowire.Number = 2
+	deltaSubscribe   protowire.Number = 3
+	deltaUnsubscribe protowire.Number = 4
+	deltaVersions    protowire.Number = 5
+	deltaNonce       protowire.Number = 6
+	deltaError       protowire.Number = 7
+	deltaLocators    protowire.Number = 8
+
+	worldVersion  protowire.Number = 1
+	worldNode     protowire.Number = 2
+	worldNames    protowire.Number = 3
+	worldType     protowire.Number = 4
+	worldNonce    protowire.Number = 5
+	worldError    protowire.Number = 6
+	worldLocators protowire.Number = 7
+
+	fieldNodeExtensions protowire.Number = 9
+	fieldNodeFeatures   protowire.Number = 10
+	fieldErrorMessage   protowire.Number = 2
+	fieldMapKey         protowire.Number = 1
+	fieldMapValue       protowire.Number = 2
+)
+
+// request is one message of a proxy, of either protocol. Names are not taken out of it: an Envoy with 10,000 services names 20,000 resources when it comes, and
+// thousands of Envoys name the same. It is good until free.
+type request struct {
+	protocol Protocol // fixed by who receives
+
+	typeURL  string
+	nonce    []byte // of data
+	version  []byte // of data; the state of the world only
+	rejected bool
+	words    []byte // of data: what it says of a rejection
+	node     []byte // of data; empty: none
+
+	data        []byte
+	buffer      mem.Buffer
+	subscribe   int // how many names it subscribes to; in the state of the world, names at all
+	unsubscribe int
+	versions    int
+}
+
+func (r *request) free() {
+	if r.buffer != nil {
+		r.buffer.Free()
+	}
+	*r = request{protocol: r.protocol}
+}
+
+// Codec reads and writes this package's messages, and leaves all others to base.
+func Codec(base encoding.CodecV2) encoding.CodecV2 { return codec{base} }
+
+type codec struct{ encoding.CodecV2 }
+
+// Unmarshal reads a message that came.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	r, ours := v.(*request)
+	if !ours {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	r.free()
+	r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	r.data = r.buffer.ReadOnlyData()
+	return r.read()
+}
+
+// Marshal writes a message that goes.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if f, ours := v.(frame); ours {
+		return f.buffers, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+// frame is a response as it goes over the wire.
+type frame struct {
+	buffers mem.BufferSlice
+	size    int
+}
+
+func (f *frame) add(b []byte) {
+	if len(b) > 0 {
+		f.buffers = append(f.buffers, mem.SliceBuffer(b))
+		f.size += len(b)
+	}
+}
+
+// read finds the fields of data.
+func (r *request) read() error {
+	return fields(r.data, func(n protowire.Number, t protowire.Type, value []byte) error {
+		if t != protowire.BytesType {
+			return nil
+		}
+		if r.protocol == StateOfTheWorld {
+			return r.worldField(n, value)
+		}
+		return r.deltaField(n, value)
+	})
+}
+
+func (r *request) deltaField(n protowire.Number, value []byte) error {
+	switch n {
+	case fieldNode:
+		r.node = value
+	case deltaType:
+		return r.typed(value)
+	case deltaSubscribe:
+		r.subscribe++
+		return checkName(value)
+	case deltaUnsubscribe:
+		r.unsubscribe++
+		return checkName(value)
+	case deltaVersions:
+		r.versions++
+	case deltaNonce:
+		r.nonce = value
+	case deltaError:
+		return r.refused(value)
+	case deltaLocators:
+		return fmt.Errorf("resource locators are not known here: expected resource_names_subscribe")
+	}
+	return nil
+}
+
+func (r *request) worldField(n protowire.Number, value []byte) error {
+	switch n {
+	case worldVersion:
+		r.version = value
+	case worldNode:
+		r.node = value
+	case worldNames:
+		r.subscribe++
+		return checkName(value)
+	case worldType:
+		return r.typed(value)
+	case worldNonce:
+		r.nonce = value
+	case worldError:
+		return r.refused(value)
+	case worldLocators:
+		return fmt.Errorf("resource locators are not known here: expected resource_names")
+	}
+	return nil
+}
+
+// checkName checks a resource's name.
+func checkName(value []byte) error {
+	if !utf8.Valid(value) {
+		return fmt.Errorf("resource name %q is not UTF-8", value)
+	}
+	return nil
+}
+
+func (r *request) typed(value []byte) error {
+	for _, known := range []string{ClusterType, EndpointType, ListenerType, RouteType, RuntimeType} {
+		if string(value) == known {
+			r.typeURL = known
+			return nil
+		}
+	}
+	if !utf8.Valid(value) {
+		return fmt.Errorf("type URL %q is not UTF-8", value)
+	}
+	r.typeURL = string(value)
+	return nil
+}
+
+func (r *request) refused(value []byte) error {
+	r.rejected = true
+	return fields(value, func(n protowire.Number, t protowire.Type, value []byte) error {
+		if n == fieldErrorMessage && t == protowire.BytesType {
+			r.words = value
+		}
+		return nil
+	})
+}
+
+// eachName calls do for each name that the message holds under a field.
+func (r *request) eachName(field protowire.Number, do func(name []byte)) {
+	_ = fields(r.data, func(n protowire.Number, t protowire.Type, value []byte) error {
+		if n == field && t == protowire.BytesType {
+			do(value)
+		}
+		return nil
+	}) // it was read before
+}
+
+// eachSubscribed calls do for each name that the message subscribes to.
+func (r *request) eachSubscribed(do func(name []byte)) {
+	if r.protocol == StateOfTheWorld {
+		r.eachName(worldNames, do)
+		return
+	}
+	r.eachName(deltaSubscribe, do)
+}
+
+// eachVersion calls do for each resource that the proxy brings along, and the version it has.
+func (r *request) eachVersion(do func(name, version []byte)) {
+	if r.versions == 0 {
+		return
+	}
+	r.eachName(deltaVersions, func(pair []byte) {
+		var name, version []byte
+		_ = fields(pair, func(n protowire.Number, t protowire.Type, value []byte) error {
+			switch {
+			case t != protowire.BytesType:
+			case n == fieldMapKey:
+				name = value
+			case n == fieldMapValue:
+				version = value
+			}
+			return nil
+		}) // what it cannot read names nothing that is published
+		do(name, version)
+	})
+}
+
+// proxyNode reads the message's node, nil if it has none. It leaves out the list of extensions, some 60 kB.
+func (r *request) proxyNode() (*corev3.Node, error) {
+	if len(r.node) == 0 {
+		return nil, nil
+	}
+	var kept []byte
+	err := fields(r.node, func(n protowire.Number, t protowire.Type, value []byte) error {
+		if t == protowire.BytesType && n != fieldNodeExtensions && n != fieldNodeFeatures {
+			kept = protowire.AppendTag(kept, n, t)
+			kept = protowire.AppendBytes(kept, value)
+		}
+		return nil
+	})
+	node := &corev3.Node{}
+	if err == nil {
+		err = proto.Unmarshal(kept, node)
+	}
+	return node, err
+}
+
+// fields calls do for each field of a message; value is empty unless the field is of bytes.
+func fields(message []byte, do func(n protowire.Number, t protowire.Type, value []byte) error) error {
+	for len(message) > 0 {
+		n, t, size := protowire.ConsumeTag(message)
+		if size < 0 {
+			return protowire.ParseError(size)
+		}
+		message = message[size:]
+		var value []byte
+		if t == protowire.BytesType {
+			value, size = protowire.ConsumeBytes(message)
+		} else {
+			size = protowire.ConsumeFieldValue(n, t, message)
+		}
+		if size < 0 {
+			return protowire.ParseError(size)
+		}
+		message = message[size:]
+		if err := do(n, t, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Field numbers of the responses.
+const (
+	deltaResponseVersion protowire.Number = 1
+	deltaResponseType    protowire.Number = 4
+	deltaResponseNonce   protowire.Number = 5
+	deltaResponseRemoved protowire.Number = 6
+
+	worldResponseVersion protowire.Number = 1
+	worldResponseType    protowire.Number = 4
+	worldResponseNonce   protowire.Number = 5
+)
+
+// appendNonce writes the nonce as proxies give it back.
+func appendNonce(to []byte, nonce uint64) []byte { return strconv.AppendUint(to, nonce, 36) }
+
+// nonceOf reads one, 0 if it is none of ours.
+func nonceOf(text []byte) uint64 {
+	if len(text) > 13 { // of 64 bits
+		return 0
+	}
+	n, err := strconv.ParseUint(string(text), 36, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func appendText[T string | []byte](to []byte, field protowire.Number, text T) []byte {
+	to = protowire.AppendTag(to, field, protowire.BytesType)
+	to = protowire.AppendVarint(to, uint64(len(text)))
+	return append(to, text...)
+}
