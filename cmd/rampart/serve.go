@@ -27,6 +27,7 @@ type serveFlags struct {
 	etcdListen string
 	leaderTTL  time.Duration
 	prometheus string
+	reports    int // bytes per second
 	logFormat  string
 	logLevel   string
 }
@@ -57,6 +58,7 @@ func newServe(a *app) *cobra.Command {
 	flags.StringVar(&f.etcdListen, "etcd-listen", "", "also open the embedded etcd on this loopback host:port, for etcdctl")
 	flags.DurationVar(&f.leaderTTL, "leader-ttl", 5*time.Second, "how long a leader's lease lasts; at least 2s")
 	flags.StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus for queries that name no server, such as http://prometheus:9090")
+	flags.IntVar(&f.reports, "report-bytes", 20_000_000, "bytes of load reports to read a second, at most; beyond, a random part of the proxies reports fast; at least 1000000")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return command
@@ -75,6 +77,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	if f.leaderTTL < 2*time.Second {
 		return usage("--leader-ttl %s is below 2s, the least etcd can hold a lease", f.leaderTTL)
 	}
+	if f.reports < 1_000_000 {
+		return usage("--report-bytes %d is below 1000000, which is little more than four proxies", f.reports)
+	}
 	if problem := policy.ServerProblem(f.prometheus); problem != "" && f.prometheus != "" {
 		return usage("--prometheus %s", problem)
 	}
@@ -89,7 +94,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	defer s.close()
-	s.leaderTTL, s.prometheus, s.folder, s.log = f.leaderTTL, f.prometheus, folder, log
+	s.leaderTTL, s.prometheus, s.reports, s.folder, s.log = f.leaderTTL, f.prometheus, f.reports, folder, log
 	return a.serveWith(ctx, s)
 }
 
@@ -97,6 +102,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 type serving struct {
 	leaderTTL  time.Duration
 	prometheus string // "" is none
+	reports    int    // bytes per second
 	folder     string
 	log        *slog.Logger
 	xds, http  net.Listener
@@ -145,7 +151,7 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	r, err := replica.New(replica.Config{
-		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus,
+		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, ReportBytes: s.reports,
 		Now: time.Now, Log: s.log,
 	})
 	if err != nil {
