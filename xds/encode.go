@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -38,21 +39,20 @@ func (v *variant) beatBytes() []byte {
 	return v.beat
 }
 
+// value is the resource's message.
+func (v *variant) value() []byte {
+	whole := slices.Clone(v.of.Body)
+	for _, part := range v.parts() {
+		whole = append(whole, part.Body...)
+	}
+	return whole
+}
+
 func (v *variant) anyBytes() []byte {
-	size, parts := len(v.of.Body), v.parts()
-	for _, part := range parts {
-		size += len(part.Body)
-	}
-	body := make([]byte, 0, size+len(v.of.Type)+16)
-	body = protowire.AppendTag(body, fieldAnyType, protowire.BytesType)
-	body = protowire.AppendString(body, v.of.Type)
-	body = protowire.AppendTag(body, fieldAnyValue, protowire.BytesType)
-	body = protowire.AppendVarint(body, uint64(size))
-	body = append(body, v.of.Body...)
-	for _, part := range parts {
-		body = append(body, part.Body...)
-	}
-	return body
+	value := v.value()
+	body := make([]byte, 0, len(value)+len(v.of.Type)+16)
+	body = appendText(body, fieldAnyType, v.of.Type)
+	return appendText(body, fieldAnyValue, value)
 }
 
 // encode writes the Resource around an Any; without an Any it is a heartbeat.

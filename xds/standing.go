@@ -138,6 +138,27 @@ func (s *session) refuses(want []Requirement) bool {
 	})
 }
 
+// Counts says how many proxies there are.
+type Counts struct {
+	Connected int
+	Pending   int // that have not answered all that they were sent
+	Rejecting int // that hold a rejection
+}
+
+// Count counts the streams.
+func (s *Server) Count() (c Counts) {
+	s.each(func(one *session) {
+		c.Connected++
+		if len(one.flights) > 0 {
+			c.Pending++
+		}
+		if len(one.rejections) > 0 {
+			c.Rejecting++
+		}
+	})
+	return c
+}
+
 // Proxies lists the streams, ordered by number.
 func (s *Server) Proxies() []Proxy {
 	var proxies []Proxy
@@ -149,8 +170,11 @@ func (s *Server) Proxies() []Proxy {
 // proxy is the stream as operators see it. The caller holds group.mu.
 func (s *session) proxy() Proxy {
 	p := Proxy{
-		Stream: s.id, Node: s.node, Group: s.group.name, Version: s.version, Connected: s.came, LastSeen: s.lastSeen(),
+		Stream: s.id, Node: s.node, Group: s.group.name, Version: s.version, Protocol: s.protocol, Connected: s.came, LastSeen: s.lastSeen(),
 		Frozen: s.frozen(), Pending: len(s.flights), Duplicate: s.server.duplicate(s.peer),
+	}
+	if touched := s.peer.touched.Load(); touched > 0 {
+		p.LastReport = s.server.epoch.Add(time.Duration(touched))
 	}
 	if t := s.interest(RuntimeType); t != nil {
 		p.Layers = t.names.len()
