@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -74,7 +75,11 @@ func (s *Server) discover(on stream, p Protocol) error {
 		if status.Code(err) == codes.Canceled {
 			return nil
 		}
-		s.log.Warn("disconnected a proxy", "proxy", one.node, "err", err)
+		level := slog.LevelWarn
+		if s.closed.Load() {
+			level = slog.LevelDebug // all of them are
+		}
+		s.log.Log(on.Context(), level, "disconnected a proxy", "proxy", one.node, "err", err)
 		return err
 	}
 }
