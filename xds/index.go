@@ -106,9 +106,9 @@ type variant struct {
 	included bits   // fixed
 	kept     []Part // fixed: former contents of parts whose needs the stream does not meet yet
 
-	body  []byte // guarded by the group's mu: field `resources` of the response, ready to send; nil until first sent
-	beat  []byte // guarded by the group's mu: the same without the resource's body
-	anyAt int    // guarded by the group's mu: where in body the same field of the state of the world begins
+	body    []byte // guarded by the group's mu: see encoded; nil until first sent alone
+	beat    []byte // guarded by the group's mu: the same without the resource itself; nil until first sent
+	worldAt int    // guarded by the group's mu: where in body the element of the state of the world begins
 }
 
 func newEntry(r Resource, cluster string, revision int64) *entry {

@@ -20,9 +20,9 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	standing := Standing{Connected: len(g.sessions)}
+	standing, wanted := Standing{Connected: len(g.sessions)}, g.find(want)
 	for _, one := range g.sessions {
-		since, met := one.metSince(want, reached, now)
+		since, met := one.metSince(wanted, reached, now)
 		if met {
 			standing.Met++
 			standing.LastAck = latest(standing.LastAck, since)
@@ -48,17 +48,34 @@ func (s *Server) MetSince(groupName string, want []Requirement) map[string]time.
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	wanted := g.find(want)
+	var not []string
 	for _, one := range g.sessions {
-		if since, ok := one.metSince(want, reached, now); ok {
+		if since, ok := one.metSince(wanted, reached, now); ok {
 			met[one.node] = latest(met[one.node], since)
+		} else {
+			not = append(not, one.node)
 		}
 	}
-	for _, one := range g.sessions {
-		if _, ok := one.metSince(want, reached, now); !ok {
-			delete(met, one.node)
-		}
+	for _, node := range not {
+		delete(met, node)
 	}
 	return met
+}
+
+// sought is a Requirement and what is published of it, nil if nothing is.
+type sought struct {
+	Requirement
+	e *entry
+}
+
+// find looks up what is required. The caller holds mu.
+func (g *group) find(want []Requirement) []sought {
+	found := make([]sought, len(want))
+	for i, w := range want {
+		found[i] = sought{w, g.entry(w.Key)}
+	}
+	return found
 }
 
 // find returns a group, nil if nobody ever spoke of it.
@@ -70,17 +87,17 @@ func (s *Server) find(name string) *group {
 
 // metSince reports whether the stream meets all of want, and since when. Without any requirement it
 // has since it came.
-func (s *session) metSince(want []Requirement, reached int64, now time.Time) (since time.Time, met bool) {
+func (s *session) metSince(want []sought, reached int64, now time.Time) (since time.Time, met bool) {
 	since = s.came
 	for _, w := range want {
-		e, t := s.group.entry(w.Key), s.interest(w.Type)
+		t := s.interest(w.Type)
 		if t == nil && w.IfAsked {
 			continue
 		}
-		if e == nil || t == nil {
+		if w.e == nil || t == nil {
 			return time.Time{}, false
 		}
-		at, ok := s.hasSince(t, w, max(reached, e.revision), now)
+		at, ok := t.hasSince(w, max(reached, w.e.revision), now)
 		if !ok {
 			return time.Time{}, false
 		}
@@ -90,12 +107,12 @@ func (s *session) metSince(want []Requirement, reached int64, now time.Time) (si
 }
 
 // hasSince reports whether the stream has a resource that is published, and since when.
-func (s *session) hasSince(t *interest, w Requirement, reached int64, now time.Time) (time.Time, bool) {
-	e, h := s.group.entry(w.Key), t.apart[w.Name]
+func (t *interest) hasSince(w sought, reached int64, now time.Time) (time.Time, bool) {
+	h := t.apart[w.Name]
 	if h == nil {
-		return t.settled, t.base == accepted && e.plain() && reached >= w.Revision && t.wants(w.Name)
+		return t.settled, t.base == accepted && w.e.plain() && reached >= w.Revision && t.wants(w.Name)
 	}
-	since, ok := h.metSince(e, reached, w.Revision)
+	since, ok := h.metSince(w.e, reached, w.Revision)
 	return since, ok && !h.expired(now)
 }
 
@@ -132,10 +149,31 @@ func (h *holding) expired(now time.Time) bool {
 // refuses reports whether the stream rejected one of the wanted resources and has accepted nothing
 // of it since.
 func (s *session) refuses(want []Requirement) bool {
-	return slices.ContainsFunc(want, func(w Requirement) bool {
+	return len(s.rejections) > 0 && slices.ContainsFunc(want, func(w Requirement) bool {
 		_, refused := s.rejections[w.Key]
 		return refused
 	})
+}
+
+// Counts says how many proxies there are.
+type Counts struct {
+	Connected int
+	Pending   int // that have not answered all that they were sent
+	Rejecting int // that hold a rejection
+}
+
+// Count counts the streams.
+func (s *Server) Count() (c Counts) {
+	s.each(func(one *session) {
+		c.Connected++
+		if len(one.flights) > 0 {
+			c.Pending++
+		}
+		if len(one.rejections) > 0 {
+			c.Rejecting++
+		}
+	})
+	return c
 }
 
 // Proxies lists the streams, ordered by number.
@@ -149,8 +187,11 @@ func (s *Server) Proxies() []Proxy {
 // proxy is the stream as operators see it. The caller holds group.mu.
 func (s *session) proxy() Proxy {
 	p := Proxy{
-		Stream: s.id, Node: s.node, Group: s.group.name, Version: s.version, Connected: s.came, LastSeen: s.lastSeen(),
+		Stream: s.id, Node: s.node, Group: s.group.name, Version: s.version, Protocol: s.protocol, Connected: s.came, LastSeen: s.lastSeen(),
 		Frozen: s.frozen(), Pending: len(s.flights), Duplicate: s.server.duplicate(s.peer),
+	}
+	if touched := s.peer.touched.Load(); touched > 0 {
+		p.LastReport = s.server.epoch.Add(time.Duration(touched))
 	}
 	if t := s.interest(RuntimeType); t != nil {
 		p.Layers = t.names.len()

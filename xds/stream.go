@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ type stream interface {
 	RecvMsg(m any) error
 }
 
-// Register offers the aggregated discovery service, in both protocols. The server must have been made with GRPCOptions.
+// Register offers the aggregated discovery service, in both protocols, and the client status discovery service. The server must have been made with GRPCOptions.
 func (s *Server) Register(to grpc.ServiceRegistrar) {
 	offer := func(name string, p Protocol) grpc.StreamDesc {
 		return grpc.StreamDesc{
@@ -39,12 +40,16 @@ func (s *Server) Register(to grpc.ServiceRegistrar) {
 		Streams:     []grpc.StreamDesc{offer("StreamAggregatedResources", StateOfTheWorld), offer("DeltaAggregatedResources", Delta)},
 		Metadata:    discoveryv3.AggregatedDiscoveryService_ServiceDesc.Metadata,
 	}, s)
+	s.registerStatus(to)
 }
 
 // discover serves one proxy until its stream ends. A goroutine of its own receives, so that this one can end the stream even while its client says nothing; what is
 // sent, the server's senders send.
 func (s *Server) discover(on stream, p Protocol) error {
-	if s.opened.Load() == nil || s.closed.Load() {
+	switch {
+	case s.closed.Load():
+		return status.Error(codes.Unavailable, "this server is shutting down")
+	case s.opened.Load() == nil:
 		return status.Error(codes.Unavailable, "this server has not caught up with etcd yet")
 	}
 	first := &request{protocol: p}
@@ -70,7 +75,11 @@ func (s *Server) discover(on stream, p Protocol) error {
 		if status.Code(err) == codes.Canceled {
 			return nil
 		}
-		s.log.Warn("disconnected a proxy", "proxy", one.node, "err", err)
+		level := slog.LevelWarn
+		if s.closed.Load() {
+			level = slog.LevelDebug // all of them are
+		}
+		s.log.Log(on.Context(), level, "disconnected a proxy", "proxy", one.node, "err", err)
 		return err
 	}
 }
