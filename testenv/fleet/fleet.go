@@ -117,6 +117,8 @@ type Watch struct {
 	took  []time.Duration // by client, since from; each is written by its loop before left falls
 	left  atomic.Int64
 	done  chan struct{}
+
+	carrier atomic.Pointer[content] // that the first client answered
 }
 
 // Watch begins to wait until every client has answered a response that carries a layer with this value. There is one at a time.
@@ -137,6 +139,7 @@ func (f *Fleet) answered(client int, c *content) {
 		return
 	}
 	w.took[client] = time.Since(w.from)
+	w.carrier.CompareAndSwap(nil, c)
 	if w.left.Add(-1) == 0 {
 		close(w.done)
 	}
@@ -150,6 +153,14 @@ func (w *Watch) Wait(ctx context.Context) ([]time.Duration, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%d of %d clients did not get %s = %g (%w)", w.left.Load(), len(w.took), w.key, w.value, context.Cause(ctx))
 	}
+}
+
+// Carrier is the response that carried the value, as one of the clients got it; nil before any did.
+func (w *Watch) Carrier() []byte {
+	if c := w.carrier.Load(); c != nil {
+		return c.raw
+	}
+	return nil
 }
 
 // Started is when the wait began.
