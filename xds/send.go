@@ -62,6 +62,9 @@ func (s *session) upcoming(now time.Time) (f *flight, m frame, mayWait bool) {
 	}
 	before := s.unanswered
 	if f := s.next(now); f != nil {
+		if !f.beat {
+			s.group.moves++
+		}
 		return f, s.launch(f), before > neverWaits
 	}
 	s.arm(now)

@@ -160,6 +160,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 		return nil, status.Errorf(codes.ResourceExhausted, "this server has %d streams: it takes no more", s.limits.Streams)
 	}
 	g.sessions = append(g.sessions, one)
+	g.moves++
 	g.mu.Unlock()
 	if duplicate {
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
@@ -197,6 +198,7 @@ func (s *Server) part(one *session) {
 		g.sessions = slices.Delete(g.sessions, i, i+1)
 	}
 	one.gone = true
+	g.moves++
 	if one.alarm != nil {
 		one.alarm.Stop()
 	}
@@ -317,6 +319,9 @@ func (s *session) locked(r *request, now time.Time) (happened Event, look bool, 
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
 	happened, err = s.request(r, now)
+	if !happened.Heartbeat || happened.Kind != ResponseAccepted {
+		s.group.moves++
+	}
 	return happened, s.hungry(), err
 }
 
