@@ -29,7 +29,7 @@ type group struct {
 	// moves counts what may have changed how far a stream has come, and verdicts what was found last.
 	// Guarded by mu.
 	moves    uint64
-	verdicts map[asking]verdict
+	verdicts map[asking]*verdict
 	// dead: nothing was published and the last stream left, so the server forgot the group. Guarded
 	// by mu.
 	dead bool

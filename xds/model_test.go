@@ -189,12 +189,15 @@ func (w *world) ask() {
 		}
 	}
 	said := w.s.Standing("edge", want)
+	since := maps.Clone(w.s.MetSince("edge", want))
 	g := w.s.find("edge")
 	clear(g.verdicts)
 	if now := w.s.Standing("edge", want); said.Met != now.Met || said.Rejected != now.Rejected || !said.LastAck.Equal(now.LastAck) {
 		w.t.Fatalf("remembered %+v, found %+v", said, now)
 	}
-	w.s.Standing("edge", want) // to be remembered
+	if now := w.s.MetSince("edge", want); !maps.Equal(since, now) {
+		w.t.Fatalf("remembered %v, found %v", since, now)
+	}
 }
 
 // meets checks that the server knows that the proxy has everything.

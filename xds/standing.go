@@ -20,8 +20,8 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if known, good := g.metBefore(want, now); good {
-		return known
+	if v := g.verdictBefore(want, now); v != nil {
+		return v.standing
 	}
 	standing, wanted := Standing{Connected: len(g.sessions)}, g.find(want)
 	for _, one := range g.sessions {
@@ -45,7 +45,8 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 type verdict struct {
 	want     []Requirement
 	standing Standing
-	moves    uint64 // the group's, when it was found
+	since    map[string]time.Time // as MetSince; nil: not asked yet
+	moves    uint64               // the group's, when it was found
 	until    time.Time
 }
 
@@ -64,14 +65,14 @@ func askingOf(want []Requirement) asking {
 	return asking{first: want[0], last: want[len(want)-1], n: len(want)}
 }
 
-// metBefore returns what was found when the same was asked before and nothing has moved since. The
-// caller holds mu.
-func (g *group) metBefore(want []Requirement, now time.Time) (Standing, bool) {
-	v, known := g.verdicts[askingOf(want)]
-	if !known || v.moves != g.moves || !now.Before(v.until) || !slices.Equal(v.want, want) {
-		return Standing{}, false
+// verdictBefore returns what was found when the same was asked before and nothing has moved since,
+// nil if that is not known. The caller holds mu.
+func (g *group) verdictBefore(want []Requirement, now time.Time) *verdict {
+	v := g.verdicts[askingOf(want)]
+	if v == nil || v.moves != g.moves || !now.Before(v.until) || !slices.Equal(v.want, want) {
+		return nil
 	}
-	return v.standing, true
+	return v
 }
 
 // remember keeps what was found if all met it. Who asks once a turn for each running release would
@@ -80,7 +81,7 @@ func (g *group) remember(want []Requirement, found Standing, now time.Time) {
 	if found.Met < found.Connected || found.Rejected > 0 {
 		return
 	}
-	v := verdict{want: slices.Clone(want), standing: found, moves: g.moves, until: now.Add(verdictKept)}
+	v := &verdict{want: slices.Clone(want), standing: found, moves: g.moves, until: now.Add(verdictKept)}
 	for _, w := range want {
 		e := g.entry(w.Key)
 		if e == nil || e.TTL == 0 {
@@ -110,16 +111,28 @@ func earliest(a, b time.Time) time.Time {
 
 // MetSince tells for each node of the group that meets all of want since when it has done so
 // without a break: the ACK of the requirement it met last. A node with several streams is named
-// only if all of them do.
+// only if all of them do. The map must not be changed: who asks again may get the same one.
 func (s *Server) MetSince(groupName string, want []Requirement) map[string]time.Time {
-	met := map[string]time.Time{}
 	g := s.find(groupName)
 	if g == nil {
-		return met
+		return nil
 	}
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	v := g.verdictBefore(want, now)
+	if v == nil {
+		return g.metSince(want, reached, now)
+	}
+	if v.since == nil {
+		v.since = g.metSince(want, reached, now)
+	}
+	return v.since
+}
+
+// metSince is MetSince without what was found before. The caller holds mu.
+func (g *group) metSince(want []Requirement, reached int64, now time.Time) map[string]time.Time {
+	met := make(map[string]time.Time, len(g.sessions))
 	wanted := g.find(want)
 	var not []string
 	for _, one := range g.sessions {

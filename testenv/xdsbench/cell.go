@@ -67,7 +67,7 @@ func Run(ctx context.Context, c Config, done func(Cell)) error {
 			}
 			cell, err := c.cell(ctx, r, Cell{Services: services, Proxies: proxies, Load: loadOf()}, steps)
 			if err != nil {
-				return errors.Join(fmt.Errorf("S = %d, N = %d: %w", services, proxies, err), r.stop())
+				return errors.Join(fmt.Errorf("with %d services and %d proxies: %w", services, proxies, err), r.stop())
 			}
 			done(cell)
 		}
