@@ -106,8 +106,11 @@ func rank(url string) int {
 	case RuntimeType:
 		return 4
 	}
-	return 5
+	return unranked
 }
+
+// unranked is the rank of all other types.
+const unranked = 5
 
 // interest returns what the stream wants of a type, nil if it never asked.
 func (s *session) interest(url string) *interest {
