@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -69,6 +70,7 @@ type content struct {
 	waits  []string           // clusters that are not warm before their endpoints have come
 	needs  []string           // routes that listeners ask for
 	values map[string]float64 // what layers hold
+	raw    []byte             // the response itself, if values has any
 }
 
 // held is a resource that a client has.
@@ -90,6 +92,9 @@ func understand(response []byte) (*content, error) {
 		if err := c.look(resource.Resource.Value); err != nil {
 			return nil, fmt.Errorf("read %s %s: %w", r.TypeUrl, resource.Name, err)
 		}
+	}
+	if c.values != nil {
+		c.raw = slices.Clone(response)
 	}
 	return c, nil
 }
