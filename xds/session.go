@@ -24,9 +24,10 @@ type session struct {
 	stream   stream
 	came     time.Time
 
-	kicked chan error   // capacity 1: why the server ends the stream
-	seen   atomic.Int64 // when anything last came from this node, as time since Server.epoch
-	turn   turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
+	leash  *leash
+	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
+	seen   atomic.Int64          // when anything last came from this node, as time since Server.epoch
+	turn   turn                  // guarded by Server.queue.mu: whether a sender has it, or is to have it
 
 	// writing is since when a send that may wait is under way, as time since Server.epoch; 0: none is.
 	writing atomic.Int64
@@ -152,9 +153,8 @@ func (s *session) mark(key Key, why cause) bool {
 
 // kick ends the stream. Only the first reason counts.
 func (s *session) kick(err error) {
-	select {
-	case s.kicked <- err:
-	default:
+	if s.reason.CompareAndSwap(nil, &err) {
+		s.leash.end()
 	}
 }
 
