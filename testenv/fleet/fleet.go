@@ -101,12 +101,38 @@ func (f *Fleet) Settled(ctx context.Context) (time.Time, error) {
 	for f.counts.settled.Load() < int64(f.config.Clients) {
 		select {
 		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("%d of %d clients have all they asked for (%w)%s",
-				f.counts.settled.Load(), f.config.Clients, context.Cause(ctx), f.counts.words())
+			return time.Time{}, fmt.Errorf("%d of %d clients have all they asked for (%w)%s%s",
+				f.counts.settled.Load(), f.config.Clients, context.Cause(ctx), f.counts.words(), f.lacking())
 		case <-tick.C:
 		}
 	}
 	return time.Unix(0, f.counts.settledAt.Load()), nil
+}
+
+// lacking tells of a client that has not got all it asked for.
+func (f *Fleet) lacking() string {
+	for _, l := range f.loops {
+		words := make(chan string, 1)
+		l.do(func() { words <- l.lacking() })
+		select {
+		case text := <-words:
+			if text != "" {
+				return text
+			}
+		case <-time.After(time.Second): // it has ended
+		}
+	}
+	return ""
+}
+
+func (l *loop) lacking() string {
+	for _, c := range l.clients {
+		if !c.settled {
+			return fmt.Sprintf("; %s: connection %d, opened %t, %d layers and %d clusters to come, waits for room %t (%d left), %d bytes of a message missing, %d messages to send, windows %d and %d",
+				c.id, c.fd, c.opened, len(c.state.cold), len(c.state.warm), c.waiting, l.room.left, c.missing, len(c.queue), c.window, c.streamWindow)
+		}
+	}
+	return ""
 }
 
 // Watch is a wait for a value of a layer.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
 	"github.com/rampart-proxy/rampart/testenv/fleet"
 )
 
@@ -61,15 +63,14 @@ func Run(ctx context.Context, c Config, done func(Cell)) error {
 			return err
 		}
 		for n, proxies := range c.Proxies {
-			steps := c.Steps
+			t := trial{Config: c, rampart: r, steps: c.Steps, cell: Cell{Services: services, Proxies: proxies, Load: loadOf()}}
 			if w == 0 && n == 0 {
-				steps = max(steps, c.Latency)
+				t.steps = max(t.steps, c.Latency)
 			}
-			cell, err := c.cell(ctx, r, Cell{Services: services, Proxies: proxies, Load: loadOf()}, steps)
-			if err != nil {
-				return errors.Join(fmt.Errorf("with %d services and %d proxies: %w", services, proxies, err), r.stop())
+			if err := t.measure(ctx); err != nil {
+				return errors.Join(fmt.Errorf("%d proxies of %d services: %w", proxies, services, err), r.stop())
 			}
-			done(cell)
+			done(t.cell)
 		}
 		if err := r.stop(); err != nil {
 			return err
@@ -93,24 +94,41 @@ func loadOf() string {
 	return strings.Join(strings.Fields(string(text))[:1], "")
 }
 
-// cell measures rampart, then the limit.
-func (c Config) cell(ctx context.Context, r *rampart, cell Cell, steps int) (Cell, error) {
-	c.tell("S = %d, N = %d: rampart", cell.Services, cell.Proxies)
-	var err error
-	if cell.Rampart.Ready, err = r.serve(ctx); err != nil {
-		return cell, err
+// trial is the measurement of one cell.
+type trial struct {
+	Config
+	rampart *rampart
+	steps   int
+	cell    Cell
+	world   captured // what the limit is to send, as rampart sent it
+	carrier []byte   // of a step
+}
+
+// measure measures rampart, then the limit.
+func (t *trial) measure(ctx context.Context) error {
+	t.tell("S = %d, N = %d: rampart", t.cell.Services, t.cell.Proxies)
+	if err := errors.Join(t.measureRampart(ctx), t.rampart.end()); err != nil {
+		return err
 	}
-	world, err := capture(ctx, r.xds, cell.Services)
-	if err != nil {
-		return cell, err
+	t.tell("S = %d, N = %d: limit", t.cell.Services, t.cell.Proxies)
+	return t.measureLimit(ctx)
+}
+
+func (t *trial) measureRampart(ctx context.Context) error {
+	r := t.rampart
+	var err error
+	if t.cell.Rampart.Ready, err = r.serve(ctx); err != nil {
+		return err
+	}
+	if t.world, err = capture(ctx, r.xds, t.cell.Services); err != nil {
+		return err
 	}
 	if err := sleep(ctx, time.Second); err != nil {
-		return cell, err
+		return err
 	}
-	var carrier []byte
 	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare}
-	err = c.with(ctx, of, cell.Proxies, func(ctx context.Context, b *bench) error {
-		if err := b.connect(ctx, &cell.Rampart); err != nil {
+	return t.with(ctx, of, func(ctx context.Context, b *bench) error {
+		if err := b.connect(ctx, &t.cell.Rampart); err != nil {
 			return err
 		}
 		if err := r.begin(ctx); err != nil {
@@ -120,45 +138,40 @@ func (c Config) cell(ctx context.Context, r *rampart, cell Cell, steps int) (Cel
 		if err != nil {
 			return err
 		}
-		carrier = w.Carrier()
-		if err := b.steps(ctx, &cell.Rampart, steps); err != nil {
+		t.carrier = w.Carrier()
+		if err := b.steps(ctx, &t.cell.Rampart, t.steps); err != nil {
 			return err
 		}
-		return b.faults(ctx, r, &cell)
+		return b.faults(ctx, r, &t.cell)
 	})
-	if err := errors.Join(err, r.end()); err != nil {
-		return cell, err
-	}
-	return cell, c.measureLimit(ctx, &cell, world, carrier, r.folder, steps)
 }
 
-func (c Config) measureLimit(ctx context.Context, cell *Cell, world captured, carrier []byte, folder string, steps int) error {
-	c.tell("S = %d, N = %d: limit", cell.Services, cell.Proxies)
-	y, err := startYardstick(ctx, c.Self, folder, world)
+func (t *trial) measureLimit(ctx context.Context) error {
+	y, err := startYardstick(ctx, t.Self, t.rampart.folder, t.world)
 	if err != nil {
 		return err
 	}
-	y.carrier = carrier
+	y.carrier = t.carrier
 	of := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare}
-	err = c.with(ctx, of, cell.Proxies, func(ctx context.Context, b *bench) error {
-		if err := b.connect(ctx, &cell.Limit); err != nil {
+	err = t.with(ctx, of, func(ctx context.Context, b *bench) error {
+		if err := b.connect(ctx, &t.cell.Limit); err != nil {
 			return err
 		}
-		return b.steps(ctx, &cell.Limit, steps)
+		return b.steps(ctx, &t.cell.Limit, t.steps)
 	})
 	return errors.Join(err, y.proc.Stop())
 }
 
-// with measures something with a fleet.
-func (c Config) with(ctx context.Context, of subject, proxies int, measure func(context.Context, *bench) error) error {
-	f, err := fleet.New(fleet.Config{Server: of.xds, Clients: proxies, Gateway: gatewayName, Layers: layerNames()})
+// with measures a server with a fleet of its own.
+func (t *trial) with(ctx context.Context, of subject, measure func(context.Context, *bench) error) error {
+	f, err := fleet.New(fleet.Config{Server: of.xds, Clients: t.cell.Proxies, Gateway: gatewayName, Layers: layerNames()})
 	if err != nil {
 		return err
 	}
 	ctx, end := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
-	err = measure(ctx, &bench{Config: c, fleet: f, of: of, n: proxies})
+	err = measure(ctx, &bench{Config: t.Config, fleet: f, of: of, n: t.cell.Proxies})
 	end()
 	return errors.Join(err, <-ended)
 }
@@ -227,20 +240,32 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 	return back, err
 }
 
+// rollback measures from the deletion of a permit until every proxy has answered weight 0.
 func (b *bench) rollback(ctx context.Context, r *rampart) (time.Duration, error) {
-	permit, err := r.permit(ctx)
+	s, err := served(ctx, r.client)
 	if err != nil {
+		return 0, err
+	}
+	if s.Release == nil {
+		return 0, fmt.Errorf("take the release back: none runs: %+v", s.Last)
+	}
+	if s.Release.Phase != policy.Soaking {
+		if err := r.climb(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if _, _, err := b.step(ctx, lowest); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	w := b.fleet.Watch(weightKey(), 0)
-	if _, err := r.client.Delete(ctx, permit); err != nil {
+	if _, err := r.client.Delete(ctx, store.Prefix+"permits/"+shop+"/"+s.Release.ID); err != nil {
 		return 0, fmt.Errorf("delete the permit: %w", err)
 	}
 	took, err := w.Wait(ctx)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("take the release back: %w", err)
 	}
 	return slices.Max(took), nil
 }

@@ -58,7 +58,9 @@ func (b *bench) connect(ctx context.Context, side *Side) error {
 	}
 	own, began := ownCPU(), time.Now()
 	b.fleet.Connect(0)
-	last, err := b.fleet.Settled(ctx)
+	wait, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	last, err := b.fleet.Settled(wait)
 	if err != nil {
 		return err
 	}
@@ -151,7 +153,7 @@ func (b *bench) steps(ctx context.Context, side *Side, steps int) error {
 	}
 	span := time.Since(began)
 	// Steps come more often than heartbeats, so what is subtracted must be free of them, too.
-	quiet, err := b.idle(ctx, betweenBeats)
+	quiet, err := b.idle(ctx, min(betweenBeats, b.Idle))
 	if err != nil {
 		return err
 	}

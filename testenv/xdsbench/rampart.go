@@ -135,9 +135,14 @@ func (r *rampart) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	return r.climb(ctx)
+}
+
+// climb brings a release to its first step, where it is paused. After a gap longer than the dead-man's time a release begins again, so it may have been there before.
+func (r *rampart) climb(ctx context.Context) error {
 	for key, value := range map[string]string{store.Key(store.Order, shop): string(policy.Advance), store.Key(store.Pause, shop): ""} {
 		if _, err := r.client.Put(ctx, key, value); err != nil {
-			return fmt.Errorf("begin a release: %w", err)
+			return fmt.Errorf("climb: %w", err)
 		}
 	}
 	return r.until(ctx, "the first step to be confirmed", func(s *policy.Served) bool {
@@ -176,16 +181,4 @@ func (r *rampart) prepare(ctx context.Context, weight int) (func() error, error)
 	}
 	s.Release.Weight = policy.Weight(weight)
 	return func() error { return putJSON(ctx, r.client, store.Key(store.ServedService, shop), s) }, nil
-}
-
-// permit is the key whose deletion takes the running release back.
-func (r *rampart) permit(ctx context.Context) (string, error) {
-	s, err := served(ctx, r.client)
-	if err != nil {
-		return "", err
-	}
-	if s.Release == nil {
-		return "", errors.New("take the release back: none runs")
-	}
-	return store.Prefix + "permits/" + shop + "/" + s.Release.ID, nil
 }
