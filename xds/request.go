@@ -93,6 +93,9 @@ func (s *session) world(t *interest, r *request, first bool) {
 	if wanted.total() == t.names.total() {
 		return
 	}
+	if t.stuck {
+		s.startOver(t)
+	}
 	gone, come := differences(t.names, wanted)
 	s.unsubscribe(t, gone, come)
 	s.subscribe(t, come)
@@ -139,7 +142,7 @@ func (s *session) subscribeFirst(t *interest, r *request) {
 		s.resume(t, r)
 		return
 	}
-	t.fresh, t.owed = true, t.wildcard
+	t.fresh, t.owed, t.brought = true, t.wildcard, len(r.version) > 0
 	if t.url == EndpointType {
 		s.warmingAll = false // all that it asks for is sent
 	}
