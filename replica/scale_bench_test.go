@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -76,25 +75,6 @@ func (c *crowd) put(services int) {
 	}
 }
 
-// until waits for a condition of the state.
-func (c *crowd) until(what string, holds func(*state) bool) {
-	c.b.Helper()
-	deadline := time.After(5 * time.Minute)
-	for {
-		c.serving.mu.Lock()
-		held := holds(c.serving.state)
-		c.serving.mu.Unlock()
-		if held {
-			return
-		}
-		select {
-		case <-deadline:
-			c.b.Fatal(errors.New(what))
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // BenchmarkAcceptance puts thousands of documents at once, and waits until all are accepted and rendered.
 func BenchmarkAcceptance(b *testing.B) {
 	for _, services := range []int{1000, 10_000} {
@@ -108,7 +88,7 @@ func BenchmarkAcceptance(b *testing.B) {
 				began := time.Now()
 				c.put(services)
 				put := time.Since(began)
-				c.until("all served", func(s *state) bool { return int(s.index.comings) == services && len(s.index.unaccepted) == 0 })
+				until(b, c.serving, "all served", func(s *state) bool { return int(s.index.comings) == services && len(s.index.unaccepted) == 0 })
 				took := time.Since(began)
 				b.ReportMetric(put.Seconds(), "s-to-put")
 				b.ReportMetric(took.Seconds(), "s-until-served")
