@@ -68,7 +68,7 @@ func TestTheLedgerIsWrittenOnceInASecondAndInTheEnd(t *testing.T) {
 }
 
 // leading are both halves at work, until the test ends, and a client of their etcd.
-func leading(t *testing.T) (*Serving, *clientv3.Client) {
+func leading(t testing.TB) (*Serving, *clientv3.Client) {
 	t.Helper()
 	etcd := anEtcd(t)
 	raw, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}, DialTimeout: 5 * time.Second})
