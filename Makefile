@@ -20,7 +20,7 @@ go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 15m
 REPS ?= 300# releases per cell of `make bench-judge`
 SEED ?= 1
 
-.PHONY: build envoy prometheus demo bench bench-judge soak test test-etcdctl check lint budget clean
+.PHONY: build envoy prometheus demo bench bench-xds bench-judge soak test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -38,6 +38,10 @@ demo: build
 
 bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
+
+# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in hours: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
+bench-xds: build
+	@$(with_envoy) exec $(BUILD)/rampart bench-xds $(ARGS)
 
 # The judge's tables beside the reference's, in simulated traffic: docs/judge.md. With REPS=3400 each service counts 10,000 healthy releases; that takes hours.
 bench-judge:

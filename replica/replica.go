@@ -117,7 +117,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		return ended(deciding, r.deciding.Run(deciding))
 	})
 	for _, run := range []func(context.Context) error{
-		r.serving.Run, r.serving.GoOn, r.serving.Sweep, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run,
+		r.serving.Run, r.serving.GoOn, r.serving.Sweep, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run, r.giveBack,
 	} {
 		group.Go(func() error { return ended(serving, run(serving)) })
 	}

@@ -303,20 +303,6 @@ func words(p xds.Proxy, now time.Time) policy.ProxyWords {
 	return w
 }
 
-// steadySince tells for each proxy of a service since when it has held all that is served now.
-func (s *Serving) steadySince(name string) map[string]time.Time {
-	s.mu.Lock()
-	confirmed := s.renderer.Confirmed(name)
-	s.mu.Unlock()
-	since := map[string]time.Time{}
-	for group, want := range confirmed {
-		for node, at := range s.xds.MetSince(group, want) {
-			since[node] = at
-		}
-	}
-	return since
-}
-
 func (s *Serving) adoptedAt() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

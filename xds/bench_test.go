@@ -22,7 +22,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 	for i := range sessions {
 		first := requestOf(RuntimeType)
 		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
-		one, err := s.join(nil, requested(b, first))
+		one, err := s.join(nobody(), requested(b, first))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -114,7 +114,10 @@ func TestADrainSendsProxiesAwayAFewAtATime(t *testing.T) {
 		}
 		<-done
 		for _, c := range clients {
-			wantEnd(t, c, codes.Unavailable, "another one goes on")
+			wantEnd(t, c, codes.DeadlineExceeded, "")
+		}
+		if told := r.disconnections(); len(told) != 100 || !strings.Contains(told[0], "another one goes on") {
+			t.Errorf("%d were told %q", len(told), told)
 		}
 		wantEnd(t, r.client("late"), codes.Unavailable, "shutting down")
 	})

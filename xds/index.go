@@ -26,6 +26,10 @@ type group struct {
 	packs []*pack
 	// sessions are ordered by stream number. Guarded by mu.
 	sessions []*session
+	// moves counts what may have changed how far a stream has come, and verdicts what was found last.
+	// Guarded by mu.
+	moves    moves
+	verdicts map[asking]*verdict
 	// dead: nothing was published and the last stream left, so the server forgot the group. Guarded
 	// by mu.
 	dead bool
@@ -296,6 +300,9 @@ func (g *group) publish(u Update, origin version) []*session {
 	}
 	if len(set)+len(gone) == 0 {
 		return nil
+	}
+	for _, c := range slices.Concat(set, gone) {
+		g.moves.moved(c.Type)
 	}
 	concerned := make([]*session, 0, len(g.sessions))
 	for _, s := range g.sessions {

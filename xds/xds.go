@@ -123,6 +123,7 @@ type Event struct {
 	Type        string
 	Heartbeat   bool
 	Took        time.Duration
+	Words       string // of a proxy that disconnected: why the server ended its stream; empty: it did itself
 	Limit       string // that was exceeded, as the field of Limits in small letters
 }
 
