@@ -12,8 +12,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/store"
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // What each change, turn and report costs must not depend on how many services there are; docs/scale.md has the figures of a run.
@@ -131,6 +133,123 @@ func BenchmarkColdStart(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkColdParts is where the time of a cold start goes: the listing is read, taken into the state, rendered and published.
+func BenchmarkColdParts(b *testing.B) {
+	crowds(b, func(b *testing.B, services int) {
+		etcd := anEtcd(b)
+		serving, _ := halvesOver(b, etcd)
+		raw, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}, DialTimeout: 5 * time.Second})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = raw.Close() })
+		crowdPut(b, raw, store.ServiceDoc, crowdOf(services, func(i int) string { return crowdDocument(i, 2) }))
+		crowdPut(b, raw, store.ServedService, crowdOf(services, func(i int) string { return string(crowdServed(b, i, 2, nil)) }))
+		part := func(name string, run func()) {
+			before := cpuTime(b)
+			began := time.Now()
+			run()
+			b.ReportMetric(float64(time.Since(began).Microseconds())/1000, "ms-to-"+name)
+			b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/1000, "cpu-ms-to-"+name)
+		}
+		for b.Loop() {
+			*serving.state, serving.renderer = *newState(), envoy.NewRenderer()
+			var batch store.Batch
+			var t touched
+			part("list", func() { batch, err = serving.store.Read(b.Context()) })
+			if err != nil {
+				b.Fatal(err)
+			}
+			part("take", func() { t = serving.state.apply(batch) })
+			part("render", func() {
+				for name := range t.services {
+					serving.renderService(name, batch.Revision)
+				}
+			})
+			part("publish", serving.publish)
+		}
+	})
+}
+
+// BenchmarkEndpointChurn puts a document of 1,000 endpoints, of which one comes or goes, a hundred times a second: what that costs leader and serving half together.
+func BenchmarkEndpointChurn(b *testing.B) {
+	const endpoints, puts = 1000, 300
+	serving, raw := leading(b)
+	<-serving.seen
+	crowdPut(b, raw, store.ServiceDoc, crowdOf(100, func(i int) string { return crowdDocument(i, 2) }))
+	put := func(i int) int64 {
+		answer, err := raw.Put(b.Context(), store.Key(store.ServiceDoc, crowdName(0)), crowdDocument(0, endpoints+i%2))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return answer.Header.Revision
+	}
+	accepted := func(revision int64) func(*state) bool {
+		return func(s *state) bool {
+			return s.services[crowdName(0)] != nil && s.services[crowdName(0)].served != nil && s.services[crowdName(0)].served.Accepted >= revision
+		}
+	}
+	until(b, serving, "all served", func(s *state) bool { return s.index.comings == 100 })
+	for b.Loop() {
+		published, last := map[int64]bool{}, int64(0)
+		before := cpuTime(b)
+		tick := time.NewTicker(10 * time.Millisecond)
+		for i := range puts {
+			<-tick.C
+			last = put(i)
+			look(serving, func(s *state) bool {
+				published[s.services[crowdName(0)].served.Accepted] = true
+				return true
+			})
+		}
+		tick.Stop()
+		began := time.Now()
+		until(b, serving, "the newest served", accepted(last))
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms-behind")
+		b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/puts, "cpu-µs/put")
+		b.ReportMetric(float64(len(published))/puts, "served/put")
+	}
+}
+
+// BenchmarkRoutes changes the routes of services of one gateway a hundred times a second, for three seconds, while a proxy is there.
+func BenchmarkRoutes(b *testing.B) {
+	crowds(b, func(b *testing.B, services int) {
+		renderer := envoy.NewRenderer()
+		now := time.Unix(1_000_000, 0)
+		flush := func(revision int64) envoy.Flushed {
+			return renderer.FlushAt(envoy.Moment{Revision: revision, Now: now, Present: func(group string) bool { return group == policy.DefaultGateway }})
+		}
+		served := func(i int, host string) *policy.Served {
+			var s policy.Served
+			if err := json.Unmarshal(crowdServed(b, i, 2, nil), &s); err != nil {
+				b.Fatal(err)
+			}
+			s.Service.Hosts = []string{host}
+			return &s
+		}
+		for i := range services {
+			renderer.SetService(crowdName(i), served(i, crowdName(i)), envoy.State{}, 1)
+		}
+		server := xds.New(xds.Config{Cluster: "c", Group: envoy.GroupOf, Now: func() time.Time { return now }})
+		server.Publish(1, flush(1).Updates)
+		changes := []*policy.Served{served(0, "a"), served(0, "b")}
+		revision, pushes, bytes := int64(1), 0, 0
+		perOperation(b, func() {
+			revision++
+			now = now.Add(10 * time.Millisecond)
+			renderer.SetService(crowdName(0), changes[revision%2], envoy.State{}, revision)
+			out := flush(revision)
+			server.Publish(revision, out.Updates)
+			for _, push := range out.Routes {
+				pushes++
+				bytes = push.Bytes
+			}
+		})
+		b.ReportMetric(float64(pushes)/float64(b.N)*100, "pushes/s")
+		b.ReportMetric(float64(bytes), "bytes/push")
+	})
 }
 
 // crowded is a serving half that has so many services, of which some run a release.
