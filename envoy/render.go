@@ -25,8 +25,10 @@ type Renderer struct {
 	undated  map[string]struct{} // services with pieces that changed since the last Flush
 }
 
-// rendered is one service as it was last rendered.
+// rendered is one service as it was last rendered, and what from.
 type rendered struct {
+	served     *policy.Served
+	state      State
 	name       string
 	gateways   []string
 	latched    string     // the release that is taken back; "" is none
@@ -80,6 +82,9 @@ func (r *Renderer) SetGateway(name string, g *policy.Gateway, _ int64) {
 // SetService takes a service's newest served copy; nil ends it. What it changes is dated with rev or, if that is later, with the revision of the next Flush.
 func (r *Renderer) SetService(name string, s *policy.Served, st State, rev int64) {
 	old := r.services[name]
+	if old != nil && old.served == s && old.state == st {
+		return
+	}
 	var next *rendered
 	if s.Serves() {
 		next = render(name, s, st)
@@ -128,7 +133,7 @@ func gatewaysOf(services ...*rendered) []string {
 
 // render renders all of a service; nothing is dated yet.
 func render(name string, s *policy.Served, st State) *rendered {
-	n := &rendered{name: name, gateways: slices.Clone(s.Service.Gateways), clusters: map[xds.Key]piece{}, release: s.Release != nil}
+	n := &rendered{served: s, state: st, name: name, gateways: slices.Clone(s.Service.Gateways), clusters: map[xds.Key]piece{}, release: s.Release != nil}
 	slices.Sort(n.gateways)
 	n.gateways = slices.Compact(n.gateways)
 	n.base = Pool(name, baseBackend(s, st))
@@ -162,8 +167,7 @@ func (n *rendered) pool(s policy.Service, arm policy.Arm, mark *corev3.Metadata)
 	if arm.Definition.DNS != "" {
 		return
 	}
-	a := assignment(name, arm.Definition.Endpoints, mark)
-	n.clusters[xds.Key{Type: xds.EndpointType, Name: name}] = piece{body: encode(a)}
+	n.clusters[xds.Key{Type: xds.EndpointType, Name: name}] = piece{body: encodeAssignment(name, arm.Definition.Endpoints, mark)}
 }
 
 func (n *rendered) arm(s side) {
