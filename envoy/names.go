@@ -46,8 +46,13 @@ func layerName(i int) string { return fmt.Sprintf("ramp-%02d", i) }
 // Group names the proxies of a gateway that get the same resources: those whose bootstrap has the ramp layers, and the plain ones, which get the real weights in
 // their routes. No gateway's name holds a slash.
 func Group(gateway string, layered bool) string {
-	return gateway + map[bool]string{false: "/plain"}[layered]
+	if layered {
+		return gateway
+	}
+	return gateway + plainSuffix
 }
+
+const plainSuffix = "/plain"
 
 // groups are both groups of a gateway, in the order of the kinds.
 func groups(gateway string) [kinds]string {

@@ -16,6 +16,11 @@ func (c *Collector) Take(now time.Time, steady func(service, node string) bool) 
 	c.mu.Lock()
 	tallies := c.tallies
 	c.tallies = map[string]*tally{}
+	for service, t := range tallies {
+		if next := t.next(); next != nil {
+			c.tallies[service] = next
+		}
+	}
 	asked := map[string][]string{}
 	readings := map[string]policy.Reading{}
 	for service, w := range c.wanted {
@@ -45,9 +50,13 @@ func (c *Collector) levels(w Wanted, now time.Time) policy.Reading {
 		if !s.reports(w, now) {
 			continue
 		}
+		if s.slow {
+			r.Slow++
+			continue
+		}
 		r.Reporting++
-		r.LiveActive += s.listed[w.LivePool].active
-		r.CandidateActive += s.listed[w.CandidatePool].active
+		r.LiveActive += s.listed[w.LivePool].inProgress()
+		r.CandidateActive += s.listed[w.CandidatePool].inProgress()
 		timely := 0
 		for _, other := range c.station(s.node).statistics {
 			if c.timely(other, s, w, now) {

@@ -27,15 +27,18 @@ type Renderer struct {
 
 // rendered is one service as it was last rendered.
 type rendered struct {
-	name     string
-	gateways []string
-	latched  string // the release that is taken back; "" is none
-	base     string // the pool that the safe base names
-	release  bool   // one runs
-	arms     []xds.Key
-	clusters map[xds.Key]piece // clusters and endpoints
-	routes   [kinds]piece
-	overlay  piece // without a body while no release runs
+	name       string
+	gateways   []string
+	latched    string     // the release that is taken back; "" is none
+	base       string     // the pool that the safe base names
+	routeNeeds []xds.Need // that pool
+	release    bool       // one runs
+	candidate  string     // its pool; "" while none runs
+	weight     policy.Weight
+	arms       []xds.Key
+	clusters   map[xds.Key]piece // clusters and endpoints
+	routes     [kinds]piece
+	overlay    piece // without a body while no release runs
 }
 
 // piece is a service's share of a resource, or a resource of its own.
@@ -70,7 +73,7 @@ func (r *Renderer) SetGateway(name string, g *policy.Gateway, _ int64) {
 		return
 	}
 	for _, service := range f.members {
-		f.mark(service, everything(nil, r.services[service]))
+		f.mark(service.name, everything(nil, service))
 	}
 }
 
@@ -129,6 +132,7 @@ func render(name string, s *policy.Served, st State) *rendered {
 	slices.Sort(n.gateways)
 	n.gateways = slices.Compact(n.gateways)
 	n.base = Pool(name, baseBackend(s, st))
+	n.routeNeeds = []xds.Need{{Key: xds.Key{Type: xds.ClusterType, Name: n.base}, Accepted: true}}
 	n.routes[layered].body = routePart(virtualHost(s.Service, safeBase(s, st)))
 	n.routes[plain].body = routePart(virtualHost(s.Service, realSplit(s, st)))
 	n.pool(s.Service, s.Live, nil)
@@ -136,6 +140,7 @@ func render(name string, s *policy.Served, st State) *rendered {
 		return n
 	}
 	candidate, live := s.Release.Candidate, s.Live.Backend
+	n.candidate, n.weight = Pool(name, candidate.Backend), s.CandidateWeight(st.Permit, st.Latched)
 	n.pool(s.Service, candidate, canary())
 	metrics := qualities(s.Service)
 	n.arm(side{name: LiveArm(name, live), pools: []string{Pool(name, live)}, metrics: metrics})
@@ -143,7 +148,7 @@ func render(name string, s *policy.Served, st State) *rendered {
 		name: CandidateArm(name, candidate.Backend, live), pools: []string{Pool(name, candidate.Backend), Pool(name, live)},
 		canary: true, metrics: metrics,
 	})
-	n.overlay.body = encode(overlay(s, s.CandidateWeight(st.Permit, st.Latched)))
+	n.overlay.body = encode(overlay(s, n.weight))
 	if st.Latched {
 		n.latched = s.Release.ID
 	}
@@ -172,6 +177,7 @@ type changes struct {
 	clusters []xds.Key
 	routes   [kinds]bool
 	overlay  bool // body, needs or tag
+	urgent   bool // a candidate loses all its traffic
 }
 
 // everything is what must go out of a service that comes, or must leave with one that goes.
@@ -207,8 +213,22 @@ func differences(old, next *rendered) changes {
 		c.routes[kind] = old.base != next.base || !bytes.Equal(old.routes[kind].body, next.routes[kind].body)
 	}
 	// What a part needs follows from which clusters there are.
+	c.urgent = old.share(old.candidate) > 0 && next.share(old.candidate) == 0
 	c.overlay = old.latched != next.latched || !bytes.Equal(old.overlay.body, next.overlay.body) || next.release && !kept
 	return c
+}
+
+// share is what a pool gets of the traffic, as far as releases move it.
+func (n *rendered) share(pool string) policy.Weight {
+	switch pool {
+	case "":
+		return 0
+	case n.base:
+		return policy.Full
+	case n.candidate:
+		return n.weight
+	}
+	return 0
 }
 
 // date carries the dates of what is as it was, and gives the others rev.
@@ -252,22 +272,29 @@ func (p piece) settled(rev int64) piece {
 	return p
 }
 
-// Flush returns what changed since the last Flush; the caller publishes it at rev. Its cost is that of what changed, but for a gateway's routes and for a layer,
-// which are assembled from the services' shares.
+// Flush returns all that changed since the last flush; the caller publishes it at rev.
 func (r *Renderer) Flush(rev int64) []xds.Update {
+	return r.flush(flushing{Moment: Moment{Revision: rev}, all: true}).Updates
+}
+
+// FlushAt returns what changed since the last flush and may go now; the caller publishes it at the moment's revision. The routes of a large gateway go once in a second
+// at most, and a group's wait until it has a proxy. Its cost is that of what changed, but for routes and layers, which are assembled from the services' shares.
+func (r *Renderer) FlushAt(m Moment) Flushed { return r.flush(flushing{Moment: m}) }
+
+func (r *Renderer) flush(at flushing) Flushed {
 	for name := range r.undated {
 		if n := r.services[name]; n != nil {
-			n.settle(rev)
+			n.settle(at.Revision)
 		}
 	}
 	clear(r.undated)
-	var updates []xds.Update
+	at.services = r.services
 	for _, gateway := range slices.Sorted(maps.Keys(r.fleets)) {
-		if f := r.fleets[gateway]; f.dirty() {
-			updates = append(updates, f.flush(r.services)...)
+		if f := r.fleets[gateway]; f.dirty(&at) {
+			f.flush(&at)
 		}
 	}
-	return updates
+	return at.out
 }
 
 // Ready is, per group, what a proxy must have accepted for a release to climb: the arms, the pools and their endpoints, and the gateway's listeners, unless it has
@@ -283,10 +310,10 @@ func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
 }
 
 // Confirmed is, per group, what a proxy must have accepted to serve a service as it is served now: the arms, pools and endpoints, the routes and, with layers, the
-// service's layer, each at the revision at which this service's share of it last changed.
+// service's layer, each at the revision at which this service's share of it last changed. Routes that are held are accepted by none.
 func (r *Renderer) Confirmed(service string) map[string][]xds.Requirement {
 	return r.requirements(service, func(n *rendered, f *fleet, kind int) []xds.Requirement {
-		want := append(n.pools(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: n.routes[kind].at})
+		want := append(n.pools(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: f.routed(kind, n)})
 		// A layer in which the service never had a key says nothing about it.
 		if kind == layered && n.overlay.at > 0 {
 			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.RuntimeType, Name: Layer(service)}, Revision: n.overlay.at})

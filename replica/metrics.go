@@ -28,6 +28,7 @@ type metrics struct {
 	rejections *prometheus.CounterVec
 	heartbeats prometheus.Counter
 	queries    *prometheus.CounterVec
+	routes     routeMetrics
 	limits     *prometheus.CounterVec
 }
 
@@ -51,6 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		queries:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_queries_total", Help: "Prometheus queries asked for both arms, by result."}, []string{"result"}),
 		limits:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_limited_total", Help: "Streams that were ended because they asked for more than they may, by limit."}, []string{"limit"}),
 	}
+	m.routes.register(r)
 	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries, m.limits)
 	return m
 }

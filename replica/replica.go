@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -63,7 +64,7 @@ func New(c Config) (*Replica, error) {
 	m := newMetrics(registry)
 	r := &Replica{config: c, metrics: m}
 	r.xds = xds.New(xds.Config{
-		Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
+		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
@@ -83,12 +84,20 @@ func New(c Config) (*Replica, error) {
 	return r, nil
 }
 
+// groupOf puts a proxy into its group, and has what was left undone for a group without proxies done before it is answered.
+func (r *Replica) groupOf(node *corev3.Node, protocol xds.Protocol) string {
+	group := envoy.GroupOf(node, protocol)
+	r.serving.welcome(group)
+	return group
+}
+
 // xdsEvent counts what happens on streams, and names proxies that lack something.
 func (r *Replica) xdsEvent(e xds.Event) {
 	r.metrics.xdsEvent(e)
 	if e.Kind != xds.ProxyConnected {
 		return
 	}
+	r.serving.welcomed(e.Group)
 	if lacks := envoy.Dated(e.Version); lacks != "" {
 		r.config.Log.Warn("an old proxy has connected", "proxy", e.Node, "version", e.Version, "reason", lacks)
 	}
@@ -108,7 +117,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		return ended(deciding, r.deciding.Run(deciding))
 	})
 	for _, run := range []func(context.Context) error{
-		r.serving.Run, r.serving.Sweep, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run, r.giveBack,
+		r.serving.Run, r.serving.GoOn, r.serving.Sweep, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run, r.giveBack,
 	} {
 		group.Go(func() error { return ended(serving, run(serving)) })
 	}

@@ -28,7 +28,7 @@ type group struct {
 	sessions []*session
 	// moves counts what may have changed how far a stream has come, and verdicts what was found last.
 	// Guarded by mu.
-	moves    uint64
+	moves    moves
 	verdicts map[asking]*verdict
 	// dead: nothing was published and the last stream left, so the server forgot the group. Guarded
 	// by mu.
@@ -301,7 +301,9 @@ func (g *group) publish(u Update, origin version) []*session {
 	if len(set)+len(gone) == 0 {
 		return nil
 	}
-	g.moves++
+	for _, c := range slices.Concat(set, gone) {
+		g.moves.moved(c.Type)
+	}
 	concerned := make([]*session, 0, len(g.sessions))
 	for _, s := range g.sessions {
 		if s.published(set, gone) {

@@ -63,7 +63,7 @@ func (s *session) upcoming(now time.Time) (f *flight, m frame, mayWait bool) {
 	before := s.unanswered
 	if f := s.next(now); f != nil {
 		if !f.beat {
-			s.group.moves++
+			s.group.moves.moved(f.t.url)
 		}
 		return f, s.launch(f), before > neverWaits
 	}

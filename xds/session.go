@@ -35,6 +35,7 @@ type session struct {
 	// Guarded by group.mu.
 	gone       bool                // the stream has ended
 	types      []*interest         // in the order in which they are sent
+	ranked     [unranked]*interest // those of them that have a rank, by it
 	flights    []*flight           // unanswered responses
 	unanswered int                 // bytes of them
 	nonces     uint64              // responses so far
@@ -106,11 +107,17 @@ func rank(url string) int {
 	case RuntimeType:
 		return 4
 	}
-	return 5
+	return unranked
 }
+
+// unranked is the rank of all other types.
+const unranked = 5
 
 // interest returns what the stream wants of a type, nil if it never asked.
 func (s *session) interest(url string) *interest {
+	if r := rank(url); r < unranked {
+		return s.ranked[r]
+	}
 	for _, t := range s.types {
 		if t.url == url {
 			return t
@@ -125,6 +132,9 @@ func (s *session) begin(url string) *interest {
 		t.full = url == ClusterType || url == ListenerType
 	} else {
 		t.solo = url == RuntimeType
+	}
+	if r := rank(url); r < unranked {
+		s.ranked[r] = t
 	}
 	s.types = append(s.types, t)
 	slices.SortStableFunc(s.types, func(a, b *interest) int { return cmp.Compare(rank(a.url), rank(b.url)) })

@@ -46,7 +46,7 @@ type verdict struct {
 	want     []Requirement
 	standing Standing
 	since    map[string]time.Time // as MetSince; nil: not asked yet
-	moves    uint64               // the group's, when it was found
+	moves    moves                // the group's, when it was found
 	until    time.Time
 }
 
@@ -57,6 +57,27 @@ type asking struct {
 }
 
 const maxVerdicts = 1024
+
+// moves counts, by the rank of its type, what may have changed how far a stream has come with it.
+type moves [unranked + 1]uint64
+
+func (m *moves) moved(url string) {
+	m[rank(url)]++
+	if url == ClusterType {
+		m[rank(EndpointType)]++ // a cluster that leaves takes its endpoints along
+	}
+}
+
+func (m *moves) movedAll() {
+	for i := range m {
+		m[i]++
+	}
+}
+
+// movedSince reports whether something of what is wanted has moved until then.
+func (m *moves) movedSince(then moves, want []Requirement) bool {
+	return m[unranked] != then[unranked] || slices.ContainsFunc(want, func(w Requirement) bool { return m[rank(w.Type)] != then[rank(w.Type)] })
+}
 
 func askingOf(want []Requirement) asking {
 	if len(want) == 0 {
@@ -69,7 +90,7 @@ func askingOf(want []Requirement) asking {
 // nil if that is not known. The caller holds mu.
 func (g *group) verdictBefore(want []Requirement, now time.Time) *verdict {
 	v := g.verdicts[askingOf(want)]
-	if v == nil || v.moves != g.moves || !now.Before(v.until) || !slices.Equal(v.want, want) {
+	if v == nil || v.moves.movedSince(g.moves, want) || !now.Before(v.until) || !slices.Equal(v.want, want) {
 		return nil
 	}
 	return v
@@ -160,6 +181,8 @@ func (g *group) find(want []Requirement) []sought {
 	for i, w := range want {
 		found[i] = sought{w, g.entry(w.Key)}
 	}
+	// What changes most often comes first: most streams that lack something lack that.
+	slices.SortStableFunc(found, func(a, b sought) int { return cmp.Compare(rank(b.Type), rank(a.Type)) })
 	return found
 }
 

@@ -160,7 +160,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 		return nil, status.Errorf(codes.ResourceExhausted, "this server has %d streams: it takes no more", s.limits.Streams)
 	}
 	g.sessions = append(g.sessions, one)
-	g.moves++
+	g.moves.movedAll()
 	g.mu.Unlock()
 	if duplicate {
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
@@ -198,7 +198,7 @@ func (s *Server) part(one *session) {
 		g.sessions = slices.Delete(g.sessions, i, i+1)
 	}
 	one.gone = true
-	g.moves++
+	g.moves.movedAll()
 	if one.alarm != nil {
 		one.alarm.Stop()
 	}
@@ -320,7 +320,7 @@ func (s *session) locked(r *request, now time.Time) (happened Event, look bool, 
 	defer s.group.mu.Unlock()
 	happened, err = s.request(r, now)
 	if !happened.Heartbeat || happened.Kind != ResponseAccepted {
-		s.group.moves++
+		s.group.moves.moved(r.typeURL)
 	}
 	return happened, s.hungry(), err
 }
