@@ -276,7 +276,7 @@ func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
 	return r.requirements(service, func(n *rendered, f *fleet, _ int) []xds.Requirement {
 		want := n.pools()
 		for _, name := range f.listening {
-			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: name}, IfAsked: true})
+			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: name}, Given: xds.Key{Type: xds.ListenerType, Name: name}})
 		}
 		return want
 	})

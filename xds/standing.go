@@ -11,7 +11,8 @@ import (
 const maxWaiting = 3
 
 // Standing tells how many of a group's proxies meet all of want. What is not published, now or any
-// more, is met by none. A resource with a TTL that was not kept alive counts as gone.
+// more, is met by none. A resource with a TTL that was not kept alive counts as gone. Proxies that
+// none of want is for are not counted.
 func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	g := s.find(groupName)
 	if g == nil {
@@ -20,8 +21,12 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	standing := Standing{Connected: len(g.sessions)}
+	standing := Standing{}
 	for _, one := range g.sessions {
+		if !one.concerned(want) {
+			continue
+		}
+		standing.Connected++
 		since, met := one.metSince(want, reached, now)
 		if met {
 			standing.Met++
@@ -49,7 +54,7 @@ func (s *Server) MetSince(groupName string, want []Requirement) map[string]time.
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, one := range g.sessions {
-		if since, ok := one.metSince(want, reached, now); ok {
+		if since, ok := one.metSince(want, reached, now); ok && one.concerned(want) {
 			met[one.node] = latest(met[one.node], since)
 		}
 	}
@@ -59,6 +64,34 @@ func (s *Server) MetSince(groupName string, want []Requirement) map[string]time.
 		}
 	}
 	return met
+}
+
+// Concerned tells for each node of the group how many streams it has that any of want is for.
+func (s *Server) Concerned(groupName string, want []Requirement) map[string]int {
+	streams := map[string]int{}
+	g := s.find(groupName)
+	if g == nil {
+		return streams
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, one := range g.sessions {
+		if one.concerned(want) {
+			streams[one.node]++
+		}
+	}
+	return streams
+}
+
+// concerned reports whether any of want is for this stream. Nothing wanted is for all.
+func (s *session) concerned(want []Requirement) bool {
+	return len(want) == 0 || slices.ContainsFunc(want, s.owes)
+}
+
+// owes reports whether a requirement is for this stream.
+func (s *session) owes(w Requirement) bool {
+	t := s.interest(w.Given.Type)
+	return w.Given == (Key{}) || t != nil && t.wants(w.Given.Name)
 }
 
 // find returns a group, nil if nobody ever spoke of it.
@@ -73,10 +106,10 @@ func (s *Server) find(name string) *group {
 func (s *session) metSince(want []Requirement, reached int64, now time.Time) (since time.Time, met bool) {
 	since = s.came
 	for _, w := range want {
-		e, t := s.group.entry(w.Key), s.interest(w.Type)
-		if t == nil && w.IfAsked {
+		if !s.owes(w) {
 			continue
 		}
+		e, t := s.group.entry(w.Key), s.interest(w.Type)
 		if e == nil || t == nil {
 			return time.Time{}, false
 		}
