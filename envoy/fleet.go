@@ -9,8 +9,8 @@ import (
 	"github.com/rampart-proxy/rampart/xds"
 )
 
-// fleet is what the proxies of one gateway get, and what of it changed since the last flush. Both of its groups get the same clusters and listeners; routes differ,
-// and only the layered group has layers.
+// fleet is what the proxies of one gateway get, and what of it changed since the last flush. Both groups of Envoys get the same clusters and listeners; routes differ,
+// and only the layered group has layers. What gRPC clients get is by service, and all theirs (client.go).
 type fleet struct {
 	name      string
 	document  *policy.Gateway                // nil: there is none, and nothing is published
@@ -20,13 +20,16 @@ type fleet struct {
 
 	gone     bool               // everything must be removed
 	clusters map[xds.Key]string // changed clusters and endpoints, with their service
+	clients  map[xds.Key]string // changed resources of gRPC clients, with their service
 	routes   [kinds]bool        // changed
 	layers   map[string]struct{}
 	own      bool // listeners changed
 }
 
 func newFleet(gateway string) *fleet {
-	return &fleet{name: gateway, ramps: map[string]map[string]struct{}{}, clusters: map[xds.Key]string{}, layers: map[string]struct{}{}}
+	return &fleet{
+		name: gateway, ramps: map[string]map[string]struct{}{}, clusters: map[xds.Key]string{}, clients: map[xds.Key]string{}, layers: map[string]struct{}{},
+	}
 }
 
 // enlist notes whether a service, as it is now rendered, belongs to the fleet, and whether it has keys in a layer.
@@ -55,6 +58,9 @@ func (f *fleet) mark(service string, c changes) {
 	for _, key := range c.clusters {
 		f.clusters[key] = service
 	}
+	for _, key := range c.clients {
+		f.clients[key] = service
+	}
 	for kind, changed := range c.routes {
 		f.routes[kind] = f.routes[kind] || changed
 	}
@@ -72,10 +78,10 @@ func (f *fleet) markOwn() {
 }
 
 func (f *fleet) dirty() bool {
-	return f.gone || f.own || f.routes != [kinds]bool{} || len(f.clusters) > 0 || len(f.layers) > 0
+	return f.gone || f.own || f.routes != [kinds]bool{} || len(f.clusters) > 0 || len(f.clients) > 0 || len(f.layers) > 0
 }
 
-// flush returns the updates of both groups and forgets what changed.
+// flush returns the updates of all groups and forgets what changed.
 func (f *fleet) flush(services map[string]*rendered) []xds.Update {
 	ids := groups(f.name)
 	updates := [kinds]xds.Update{{Group: ids[layered]}, {Group: ids[plain]}}
@@ -94,10 +100,12 @@ func (f *fleet) flush(services map[string]*rendered) []xds.Update {
 			updates[layered].Set = append(updates[layered].Set, f.layer(layer, services))
 		}
 	}
+	all := append(updates[:], f.clientUpdate(services))
 	f.gone, f.own, f.routes = false, false, [kinds]bool{}
 	clear(f.clusters)
+	clear(f.clients)
 	clear(f.layers)
-	return slices.DeleteFunc(updates[:], func(u xds.Update) bool { return len(u.Set)+len(u.Remove) == 0 })
+	return slices.DeleteFunc(all, func(u xds.Update) bool { return len(u.Set)+len(u.Remove) == 0 })
 }
 
 // changedClusters sets what a member has of them, and removes the others.
