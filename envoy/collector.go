@@ -206,7 +206,7 @@ func (c *Collector) tell() {
 func (c *Collector) pace() {
 	reporting := 0
 	for s := range c.streams {
-		if slices.ContainsFunc(slices.Collect(maps.Values(c.wanted)), func(w Wanted) bool { return slices.Contains(w.Gateways, s.gateway) }) {
+		if !s.client && slices.ContainsFunc(slices.Collect(maps.Values(c.wanted)), func(w Wanted) bool { return slices.Contains(w.Gateways, s.gateway) }) {
 			reporting++
 		}
 	}

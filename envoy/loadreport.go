@@ -49,7 +49,9 @@ func (c *Collector) serveLoad(stream grpc.ServerStream) (err error) {
 		}
 		now := c.config.Now()
 		c.config.Touch(s.node, now)
-		c.count(s, &report, now)
+		if c.count(s, &report, now); c.over(s) {
+			return nil
+		}
 	}
 }
 
@@ -69,7 +71,8 @@ func (c *Collector) enter(first *loadReport) (*reportStream, error) {
 	defer c.mu.Unlock()
 	c.opened++
 	s := &reportStream{
-		number: c.opened, node: first.node.id, gateway: first.node.gateway, blind: first.node.version.before(39),
+		number: c.opened, node: first.node.id, gateway: first.node.gateway,
+		client: first.node.client, blind: !first.node.client && first.node.version.before(39),
 		listed: map[string]*listing{}, wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	c.streams[s] = struct{}{}
@@ -127,6 +130,9 @@ func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
 	if !s.ask(clusters, interval) {
 		return nil
 	}
+	if s.client {
+		return s.orderClient()
+	}
 	return &loadstatsv3.LoadStatsResponse{Clusters: clusters, LoadReportingInterval: durationpb.New(interval)}
 }
 
@@ -134,7 +140,11 @@ func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
 func (c *Collector) count(s *reportStream, report *loadReport, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	begins := s.heard.IsZero()
 	s.heard = now
+	if s.client && begins {
+		return // of any time
+	}
 	if report.problem != nil {
 		s.complain(c.config.Log, s.node, report.problem)
 		return

@@ -45,9 +45,15 @@ func (c *Collector) levels(w Wanted, now time.Time) policy.Reading {
 		if !s.reports(w, now) {
 			continue
 		}
-		r.Reporting++
 		r.LiveActive += s.listed[w.LivePool].active
 		r.CandidateActive += s.listed[w.CandidatePool].active
+		if s.client {
+			if s.uses(w) {
+				r.Untimed++
+			}
+			continue
+		}
+		r.Reporting++
 		timely := 0
 		for _, other := range c.station(s.node).statistics {
 			if c.timely(other, s, w, now) {
@@ -93,14 +99,14 @@ func (c *Collector) names() map[uint64]string {
 	return names
 }
 
-// Reporting tells when each proxy that is asked about a service last reported, of those heard from within three intervals.
+// Reporting tells when each Envoy that is asked about a service last reported, of those heard from within three intervals.
 func (c *Collector) Reporting(service string, now time.Time) map[string]time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	heard := map[string]time.Time{}
 	names, w := c.names(), c.wanted[service]
 	for s := range c.streams {
-		if s.reports(w, now) {
+		if s.reports(w, now) && !s.client {
 			heard[names[s.number]] = s.heard
 		}
 	}

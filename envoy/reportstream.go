@@ -19,10 +19,12 @@ type reportStream struct {
 	number        uint64 // fixed
 	node, gateway string // fixed
 	blind         bool   // fixed: its reports leave out refused connections while nothing else is tried (envoy-measured.md §2)
+	client        bool   // fixed: of a gRPC client (clientreport.go)
 	wake          chan struct{}
 	done          chan struct{} // closed when the stream ends
 
-	asked    bool          // an order was sent
+	asked    bool          // an order was sent, or need not be
+	ordered  time.Duration // the interval in the one order that a client takes; 0: it has none yet
 	interval time.Duration // that was asked for
 	listed   map[string]*listing
 	heard    time.Time // of the last report

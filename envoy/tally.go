@@ -24,6 +24,7 @@ type share struct {
 	live, candidate policy.Counts
 	unseen          policy.ProxyReading // only its counts: refused connections that no load report had in it
 	interval        time.Duration       // the longest
+	client          bool                // of a gRPC client
 	odd             bool                // something in it reaches back further than it should
 }
 
@@ -32,7 +33,7 @@ type share struct {
 func (t *tally) add(s *reportStream, listed *listing, to *watch, r clusterReport) *share {
 	one := t.nodes[s.number]
 	if one == nil {
-		one = &share{node: s.node}
+		one = &share{node: s.node, client: s.client}
 		t.nodes[s.number] = one
 	}
 	t.unsettled = t.unsettled || listed.fresh
@@ -102,6 +103,10 @@ func (t *tally) reading(r policy.Reading, now time.Time, since map[string]time.T
 	proxies := make(map[string]policy.ProxyReading, len(t.nodes))
 	for number, one := range t.nodes {
 		r.Live, r.Candidate = r.Live.Add(one.live), r.Candidate.Add(one.candidate)
+		if one.client {
+			r.UntimedLive += one.live.Finished()
+			r.UntimedCandidate += one.candidate.Finished()
+		}
 		at, steady := since[one.node]
 		steady = steady && !one.odd && now.Sub(at) >= one.interval-fastest
 		if steady {

@@ -20,10 +20,10 @@ type ProxyView struct {
 	Version    string    `json:"version"`
 	Connected  time.Time `json:"connected"`
 	LastSeen   time.Time `json:"lastSeen"`
-	Deadman    string    `json:"deadman"` // "15s", "off", or "no" for a proxy without ramp layers
-	Known      bool      `json:"known"`   // its gateway exists
-	Pending    int       `json:"pending"` // responses it has not answered
-	Duplicate  bool      `json:"duplicate,omitempty"`
+	Deadman    string    `json:"deadman"`             // "15s", "off", or "no" for a proxy without ramp layers
+	Known      bool      `json:"known"`               // its gateway exists
+	Pending    int       `json:"pending"`             // responses it has not answered
+	Duplicate  bool      `json:"duplicate,omitempty"` // another Envoy has the same node id; a gRPC client has a stream for each service it uses
 	Frozen     string    `json:"frozen,omitempty"`
 	Dated      string    `json:"dated,omitempty"` // what its version lacks
 	Rejections []string  `json:"rejections,omitempty"`
@@ -88,7 +88,7 @@ func (s *Serving) proxies() []ProxyView {
 		g, known := gateways[name]
 		view := ProxyView{
 			Proxy: p.Node, Gateway: name, Version: p.Version, Connected: p.Connected, LastSeen: p.LastSeen, Deadman: "no",
-			Known: known, Pending: p.Pending, Duplicate: p.Duplicate, Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
+			Known: known, Pending: p.Pending, Duplicate: p.Duplicate && !envoy.OfClients(p.Group), Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
 		}
 		if known && layered {
 			view.Deadman = deadmanText(g)
