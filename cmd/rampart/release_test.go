@@ -333,6 +333,34 @@ func TestABootstrapIsWrittenForTheGatewayAndReplicasNamed(t *testing.T) {
 	if strings.Index(got.out, "18000") > strings.Index(got.out, "18010") {
 		t.Error("the replicas' order is lost")
 	}
+	got = rampart("bootstrap", "--grpc", "--gateway", "edge", "--id", "app-7", "--xds", "127.0.0.1:18000", "--xds", "unix:/run/rampart")
+	if want := `{
+  "xds_servers": [
+    {
+      "server_uri": "127.0.0.1:18000",
+      "channel_creds": [
+        {
+          "type": "insecure"
+        }
+      ]
+    },
+    {
+      "server_uri": "unix:/run/rampart",
+      "channel_creds": [
+        {
+          "type": "insecure"
+        }
+      ]
+    }
+  ],
+  "node": {
+    "id": "app-7",
+    "cluster": "edge"
+  }
+}
+`; got.status != 0 || got.out != want {
+		t.Errorf("bootstrap --grpc: exit status %d, %q%q", got.status, got.out, got.err)
+	}
 	if got := rampart("bootstrap", "--print", "snippet"); got.status != 0 || got.out == "" {
 		t.Errorf("snippet: %+v", got)
 	}
