@@ -76,7 +76,7 @@ func called(blue, green *callee) *policy.Served {
 // caller dials a service without any Envoy and returns a function that calls it once.
 func (r *rig) caller(service string) (call func() (name string, err error)) {
 	r.t.Helper()
-	text, err := envoy.ClientBootstrap(envoy.ClientBootstrapConfig{Gateway: "edge", ID: "app-" + service, Servers: []string{r.server}})
+	text, err := envoy.ClientBootstrap(envoy.ClientBootstrapConfig{Gateway: "edge", ID: "app-" + service, Server: r.server})
 	if err != nil {
 		r.t.Fatal(err)
 	}

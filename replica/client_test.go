@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/xds"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -34,7 +36,12 @@ type client struct {
 // client dials xds:///service as `rampart bootstrap --grpc` would have it.
 func (r *rig) client(service, id string) *client {
 	r.t.Helper()
-	text := must[[]byte](r.t)(envoy.ClientBootstrap(envoy.ClientBootstrapConfig{Gateway: "edge", ID: id, Servers: r.servers[:1]}))
+	return r.clientOf(service, envoy.ClientBootstrapConfig{Gateway: "edge", ID: id, Server: r.servers[0]})
+}
+
+func (r *rig) clientOf(service string, c envoy.ClientBootstrapConfig) *client {
+	r.t.Helper()
+	text := must[[]byte](r.t)(envoy.ClientBootstrap(c))
 	builder, err := xds.NewXDSResolverWithConfigForTesting(text)
 	if err != nil {
 		r.t.Fatal(err)
@@ -264,6 +271,36 @@ func TestAGRPCClientKeepsItsWeightsUntilItsReplicaIsBack(t *testing.T) {
 	r.startReplicaAt("a", r.servers[0])
 	c.untilCalled("v1")
 	r.rolledBack()
+	if failed := stop(); len(failed) > 0 {
+		t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
+	}
+}
+
+// A name that resolves to all replicas is to a gRPC client what priorities are to an Envoy.
+func TestAGRPCClientGoesOnToTheNextReplica(t *testing.T) {
+	r := newRig(t)
+	r.startReplica("b")
+	names := manual.NewBuilderWithScheme("replicas") // stands for DNS, which is not to be had in a test
+	var all []resolver.Address
+	for _, server := range r.servers {
+		all = append(all, resolver.Address{Addr: server})
+	}
+	names.InitialState(resolver.State{Addresses: all})
+	resolver.Register(names)
+	r.put("services/shop", r.callable("blue"))
+	c := r.clientOf("shop", envoy.ClientBootstrapConfig{Gateway: "edge", ID: "app-1", Server: "replicas:1"})
+	c.untilCalled("v1")
+	stop := c.load(5 * time.Millisecond)
+	r.put("services/shop", r.callable("green"))
+	r.untilServed("the release", begun)
+	r.step(1000)
+	r.step(5000)
+	if n := len(r.proxies(0)); n != 1 {
+		t.Fatalf("%d proxies at the first replica", n)
+	}
+	r.stops[0]()
+	r.del("permits/shop/", clientv3.WithPrefix())
+	c.untilCalled("v1")
 	if failed := stop(); len(failed) > 0 {
 		t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
 	}

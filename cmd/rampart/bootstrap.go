@@ -50,6 +50,9 @@ func (a *app) bootstrap(f bootstrapFlags) error {
 	if f.grpc && (f.print != "full" || f.adminPort != 0) {
 		return usage("bootstrap: --print snippet and --admin-port are for Envoys, not for --grpc")
 	}
+	if f.grpc && len(f.servers) != 1 {
+		return usage("bootstrap: --grpc takes one --xds, with a host that resolves to all replicas: of a list, gRPC leaves the first only when it lacks something")
+	}
 	text, err := f.write()
 	if err != nil {
 		return usage("bootstrap: %w", err)
@@ -62,7 +65,7 @@ func (a *app) bootstrap(f bootstrapFlags) error {
 
 func (f bootstrapFlags) write() ([]byte, error) {
 	if f.grpc {
-		return envoy.ClientBootstrap(envoy.ClientBootstrapConfig{Gateway: f.gateway, ID: f.id, Servers: f.servers})
+		return envoy.ClientBootstrap(envoy.ClientBootstrapConfig{Gateway: f.gateway, ID: f.id, Server: f.servers[0]})
 	}
 	return envoy.Bootstrap(envoy.BootstrapConfig{
 		Gateway: f.gateway, ID: f.id, Servers: f.servers, AdminPort: f.adminPort, Snippet: f.print == "snippet",

@@ -25,7 +25,7 @@ func newProxies(a *app) *cobra.Command {
 	command := &cobra.Command{
 		Use: "proxies", Short: "List the connected proxies", Args: cobra.NoArgs,
 		Long: "Proxies asks every replica for the proxies that are connected to it: what they have confirmed and what they have rejected, in their own words.\n" +
-			"DEAD-MAN is how long ramp weights live in that proxy without a living control plane; \"no\" means that its bootstrap lacks the ramp layers.",
+			"DEAD-MAN is how long ramp weights live in that proxy without a living control plane; \"no\" means a gRPC client, or a bootstrap without the ramp layers.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.proxies(c.Context(), gateway, output) },
 	}
 	command.Flags().StringVar(&gateway, "gateway", "", "only proxies of this gateway")

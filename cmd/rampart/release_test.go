@@ -333,19 +333,11 @@ func TestABootstrapIsWrittenForTheGatewayAndReplicasNamed(t *testing.T) {
 	if strings.Index(got.out, "18000") > strings.Index(got.out, "18010") {
 		t.Error("the replicas' order is lost")
 	}
-	got = rampart("bootstrap", "--grpc", "--gateway", "edge", "--id", "app-7", "--xds", "127.0.0.1:18000", "--xds", "unix:/run/rampart")
+	got = rampart("bootstrap", "--grpc", "--gateway", "edge", "--id", "app-7", "--xds", "rampart:18000")
 	if want := `{
   "xds_servers": [
     {
-      "server_uri": "127.0.0.1:18000",
-      "channel_creds": [
-        {
-          "type": "insecure"
-        }
-      ]
-    },
-    {
-      "server_uri": "unix:/run/rampart",
+      "server_uri": "rampart:18000",
       "channel_creds": [
         {
           "type": "insecure"

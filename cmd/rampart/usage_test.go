@@ -32,6 +32,7 @@ func TestWhatIsNoCommandIsAUsageError(t *testing.T) {
 		{"delete shop now", "delete: expected `delete SERVICE`"},
 		{"bootstrap --print all", "bootstrap: --print \"all\" is not full or snippet"},
 		{"bootstrap --grpc --admin-port 9901", "--print snippet and --admin-port are for Envoys"},
+		{"bootstrap --grpc --xds a:1 --xds b:1", "--grpc takes one --xds"},
 		{"bootstrap --grpc --xds replica", "server \"replica\": expected host:port or unix:/path"},
 		{"get --etcd-cacert ca.pem", "name it with --etcd"},
 		{"get --etcd 127.0.0.1:1 --etcd-cert a.pem", "--etcd-cert and --etcd-key go together"},
