@@ -305,3 +305,35 @@ func TestAGRPCClientGoesOnToTheNextReplica(t *testing.T) {
 		t.Errorf("%d calls failed, the first with %v", len(failed), failed[0])
 	}
 }
+
+// Beside Envoys, whose times are judged, a client that can send none holds nothing; alone it leaves latency unknown, and nothing climbs on that.
+func TestTimesComeFromEnvoysOrNobody(t *testing.T) {
+	for name, beside := range map[string]bool{"beside an Envoy": true, "alone": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRigIn(t, world{timed: true})
+			document := func(serve string) string {
+				return strings.Replace(strings.Replace(r.callable(serve), "soak: 1h", "soak: 1s", 1), "latency: off", "latency: {ratio: 1.5}", 1)
+			}
+			r.put("services/shop", document("blue"))
+			if beside {
+				r.envoy("edge", "edge-1")
+				r.untilAnswers("v1")
+				r.load(200)
+			}
+			c := r.client("shop", "app-1")
+			c.untilCalled("v1")
+			c.load(20 * time.Millisecond)
+			r.put("services/shop", document("green"))
+			if beside {
+				r.untilServed("the commit", committed)
+				c.untilCalled("v2")
+				return
+			}
+			r.untilServed("the release", begun)
+			r.step(1000)
+			r.untilServed("a climb that waits for times", func(s *policy.Served) bool {
+				return s.Release != nil && s.Release.Weight == 1000 && strings.Contains(s.Release.Waits, "gRPC clients send none")
+			})
+		})
+	}
+}
