@@ -10,6 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 # They fetch when nothing is there, so they are asked for only by the recipes that need them. A failure ends the recipe: see `set -e`.
 with_envoy := set -e; ENVOY="$$($(PYTHON) tools/envoy.py)"; export ENVOY;
+with_oldest := ENVOY_OLDEST="$$($(PYTHON) tools/envoy.py --oldest)"; export ENVOY_OLDEST;
 with_prometheus := PROMETHEUS="$$($(PYTHON) tools/prometheus.py)"; export PROMETHEUS;
 with_cc    := CC="$$($(PYTHON) tools/cc.py)"; CGO_ENABLED=1; export CC CGO_ENABLED;
 # One package at a time: the whole systems of two would starve each other on a small machine.
@@ -19,7 +20,7 @@ go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 15m
 REPS ?= 300# releases per cell of `make bench-judge`
 SEED ?= 1
 
-.PHONY: build envoy prometheus demo bench bench-judge test test-etcdctl check lint budget clean
+.PHONY: build envoy prometheus demo bench bench-xds bench-judge soak test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -38,12 +39,20 @@ demo: build
 bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
 
+# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in hours: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
+bench-xds: build
+	@$(with_envoy) exec $(BUILD)/rampart bench-xds $(ARGS)
+
 # The judge's tables beside the reference's, in simulated traffic: docs/judge.md. With REPS=3400 each service counts 10,000 healthy releases; that takes hours.
 bench-judge:
 	@$(GO) test -count=1 -v -timeout 24h -run '$(or $(TABLE),Test)' ./policy/simulation -reps $(REPS) -seed $(SEED)
 
 test:
-	@$(with_envoy) $(with_prometheus) $(with_cc) $(go_test) $(PKG)
+	@$(with_envoy) $(with_oldest) $(with_prometheus) $(with_cc) $(go_test) $(PKG)
+
+# A fleet of both the newest and the oldest Envoy through many ramps, while a third of it is killed and comes back.
+soak:
+	@$(with_envoy) $(with_oldest) $(GO) test -count=1 -v -timeout 1h -run TestAFleet ./replica -fleet 50 -ramps 20
 
 # Needs an etcdctl of somebody else's, $ETCDCTL or on the PATH: that its users are equals of ours is only shown by the real one.
 test-etcdctl:

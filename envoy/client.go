@@ -87,32 +87,39 @@ func (n *rendered) clientsNeed(url string) []xds.Requirement {
 	return want
 }
 
-// clientUpdate is what changed for the gateway's clients.
-func (f *fleet) clientUpdate(services map[string]*rendered) xds.Update {
-	update := xds.Update{Group: ClientGroup(f.name)}
-	if f.document == nil && !f.gone {
-		return update
-	}
-	changed := f.clients
-	if f.gone && f.document == nil {
-		for _, service := range f.members {
-			for key := range services[service].clients {
-				changed[key] = service
+// clientUpdates are what changed for the gateway's clients, routes that take a release back before all else.
+func (f *fleet) clientUpdates(services map[string]*rendered) (hurried, update xds.Update) {
+	hurried, update = xds.Update{Group: ClientGroup(f.name), Urgent: true}, xds.Update{Group: ClientGroup(f.name)}
+	switch {
+	case f.document != nil:
+	case !f.gone:
+		clear(f.clients) // they never got anything
+	default:
+		for _, n := range f.members {
+			for key := range n.clients {
+				f.clients[key] = n.name
 			}
 		}
 	}
-	for _, key := range slices.SortedFunc(maps.Keys(changed), byKey) {
+	for _, key := range slices.SortedFunc(maps.Keys(f.clients), byKey) {
+		service := f.clients[key]
 		var p piece
-		if _, member := slices.BinarySearch(f.members, changed[key]); member && f.document != nil {
-			p = services[changed[key]].clients[key]
+		if _, member := f.find(service); member && f.document != nil {
+			p = services[service].clients[key]
 		}
-		if p.body == nil {
+		_, hurry := f.hurried[service]
+		switch {
+		case p.body == nil:
 			update.Remove = append(update.Remove, key)
-			continue
+		case hurry && key.Type == xds.RouteType:
+			hurried.Set = append(hurried.Set, xds.Resource{Key: key, Body: p.body})
+		default:
+			update.Set = append(update.Set, xds.Resource{Key: key, Body: p.body})
 		}
-		update.Set = append(update.Set, xds.Resource{Key: key, Body: p.body})
 	}
-	return update
+	clear(f.clients)
+	clear(f.hurried)
+	return hurried, update
 }
 
 // apiListener is what a client finds under the name that it dials.

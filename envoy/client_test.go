@@ -180,3 +180,24 @@ func TestAClientResolvesANameByItself(t *testing.T) {
 	same(t, "endpoints", w.published("edge/grpc", xds.EndpointType), []string{})
 	same(t, "confirmed", len(w.r.Confirmed("shop")["edge/grpc"]), 2)
 }
+
+func TestARollbackOvertakesAllElseForClientsToo(t *testing.T) {
+	w := newWorld(t)
+	w.set(releasing(callable(), policy.Shifting, 5000), State{Permit: true}, 2)
+	w.r.SetService("shop", releasing(callable(), policy.Shifting, 5000), State{Permit: true, Latched: true}, 3)
+	var hurried []xds.Key
+	for _, u := range w.r.Flush(3) {
+		for _, r := range u.Set {
+			if u.Group == "edge/grpc" && u.Urgent {
+				hurried = append(hurried, r.Key)
+			}
+		}
+	}
+	same(t, "before all else", hurried, []xds.Key{shopPaths()})
+	w.r.SetService("shop", releasing(callable(), policy.Shifting, 9000), State{Permit: true}, 4)
+	for _, u := range w.r.Flush(4) {
+		if u.Group == "edge/grpc" && u.Urgent {
+			t.Errorf("a step overtakes: %v", u.Set)
+		}
+	}
+}

@@ -12,24 +12,29 @@ import (
 // in the meantime it brings in the first report, which may reach back for hours and is not counted. Its reports are small, as it names itself only once, so they are
 // never asked for more slowly.
 
-// orderClient is the order that a client must be sent, nil if it has one or there is none. The caller holds mu.
-func (s *reportStream) orderClient() *loadstatsv3.LoadStatsResponse {
-	switch {
-	case s.interval == atRest:
-		return nil
-	case s.ordered != 0:
-		s.interval = s.ordered
+// order is the order that a client must be sent, nil if it has one or there is none. The caller holds mu.
+func (s *reportStream) order(interval time.Duration) *loadstatsv3.LoadStatsResponse {
+	if s.ordered != 0 || interval == atRest {
 		return nil
 	}
-	s.ordered = s.interval
-	return &loadstatsv3.LoadStatsResponse{SendAllClusters: true, LoadReportingInterval: durationpb.New(s.interval)}
+	return &loadstatsv3.LoadStatsResponse{SendAllClusters: true, LoadReportingInterval: durationpb.New(interval)}
+}
+
+// list notes of which clusters a client's reports count. The caller holds mu.
+func (c *Collector) list(s *reportStream) {
+	r := c.roster(s.gateway)
+	interval := atRest
+	if r.running && s.ordered != 0 {
+		interval = s.ordered
+	}
+	s.ask(r.clusters, interval, c.config.Now())
 }
 
 // over reports whether a client has reported enough.
 func (c *Collector) over(s *reportStream) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return s.ordered != 0 && s.interval == atRest
+	return s.ordered != 0 && s.asked == atRest
 }
 
 // uses reports whether a client has sent requests to a side of a release: all clients of a gateway are asked about all that runs there. The caller holds mu.
@@ -46,7 +51,7 @@ func (c *Collector) Hears(node string, now time.Time) bool {
 		return false
 	}
 	for _, s := range n.reports {
-		if s.client && !s.heard.IsZero() && now.Sub(s.heard) <= heardOf*s.interval {
+		if s.client && !s.heard.IsZero() && now.Sub(s.heard) <= heardOf*s.asked {
 			return true
 		}
 	}

@@ -49,15 +49,9 @@ type CollectorConfig struct {
 	Now   func() time.Time
 	Touch func(node string, at time.Time) // something came from this proxy; may be nil
 	Log   *slog.Logger
+	// Budget is how many bytes of load reports a second this replica reads at most; 0 is 20 MB. Of a fleet that is too large for it a random part reports fast.
+	Budget int
 }
-
-const (
-	fastest   = 250 * time.Millisecond
-	atRest    = time.Hour
-	heardOf   = 3          // intervals within which a proxy must have reported
-	nodeBytes = 61_000     // in every report (envoy-measured.md §13)
-	readBytes = 20_000_000 // per second, by one replica
-)
 
 // Collector asks proxies for load reports (LRS) while releases run, takes the statistics that they send by themselves (metrics service), and adds both up into
 // readings. Both are read by our own decoders, so the gRPC server it is registered with must use Codec.
@@ -69,7 +63,8 @@ type Collector struct {
 	mu         sync.Mutex
 	wanted     map[string]Wanted               // guarded by mu: by service
 	generation uint64                          // guarded by mu: of watched
-	interval   time.Duration                   // guarded by mu: what proxies with wanted clusters are asked for
+	pace       pace                            // guarded by mu: how often proxies with wanted clusters are asked to report
+	rosters    map[string]*roster              // guarded by mu, and so is what is in them: by gateway, of those that a release runs in or that have streams
 	streams    map[*reportStream]struct{}      // guarded by mu, and so is what is in them
 	stations   map[string]*station             // guarded by mu, and so is what is in them: by node
 	tallies    map[string]*tally               // guarded by mu: by service, since the last Take
@@ -101,18 +96,19 @@ func NewCollector(c CollectorConfig) *Collector {
 		c.Touch = func(string, time.Time) {}
 	}
 	collector := &Collector{
-		config: c, seed: maphash.MakeSeed(), wanted: map[string]Wanted{}, interval: fastest, streams: map[*reportStream]struct{}{},
-		stations: map[string]*station{}, tallies: map[string]*tally{}, held: map[string]map[string]time.Time{},
+		config: c, seed: maphash.MakeSeed(), wanted: map[string]Wanted{}, pace: newPace(c.Budget),
+		rosters: map[string]*roster{}, streams: map[*reportStream]struct{}{}, stations: map[string]*station{}, tallies: map[string]*tally{}, held: map[string]map[string]time.Time{},
 	}
 	collector.watched.Store(&map[string]*watch{})
 	return collector
 }
 
-// Interval is how often proxies with running releases report: 250 ms, and longer in large fleets. A turn of the judge takes as long.
+// Interval is how often proxies with running releases report: 250 ms, 500 ms in large fleets, of which only a part reports so often. A turn of the judge takes as
+// long.
 func (c *Collector) Interval() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.interval
+	return c.pace.fast
 }
 
 // Register makes the collector the load reporting service and the metrics service of a gRPC server.
@@ -148,7 +144,11 @@ func (c *Collector) Want(wanted []Wanted) {
 	}
 	c.wanted = next
 	c.watch()
-	c.tell()
+	c.start()
+	c.fit()
+	for s := range c.streams {
+		c.tell(s)
+	}
 }
 
 // watch tells the decoders what matters. The caller holds mu.
@@ -187,34 +187,5 @@ func (c *Collector) each(do func(*listing), clusters ...string) {
 				do(listed)
 			}
 		}
-	}
-}
-
-// tell wakes the streams; those whose order is still right say nothing. The caller holds mu.
-func (c *Collector) tell() {
-	c.pace()
-	for s := range c.streams {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// pace sets the interval so that this replica reads readBytes a second at most. It moves in doublings, and back only when there is room to spare, so that a proxy
-// that comes and goes does not have the whole fleet told anew. The caller holds mu.
-func (c *Collector) pace() {
-	reporting := 0
-	for s := range c.streams {
-		if !s.client && slices.ContainsFunc(slices.Collect(maps.Values(c.wanted)), func(w Wanted) bool { return slices.Contains(w.Gateways, s.gateway) }) {
-			reporting++
-		}
-	}
-	load := func(interval time.Duration) float64 { return float64(reporting) * nodeBytes / interval.Seconds() }
-	for load(c.interval) > readBytes {
-		c.interval *= 2
-	}
-	for c.interval > fastest && load(c.interval/2) < 0.8*readBytes {
-		c.interval /= 2
 	}
 }

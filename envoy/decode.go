@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/rampart-proxy/rampart/policy"
@@ -83,7 +84,14 @@ func (w *words) keep(name []byte) string {
 	return kept
 }
 
-func (r *loadReport) read(data []byte) { r.problem = r.decode(data) }
+func (r *loadReport) read(data mem.BufferSlice) {
+	decode := func(message []byte) { r.problem = r.decode(message) }
+	if r.wantNode {
+		inOnePiece(data, decode)
+		return
+	}
+	past(fieldNode, data, decode)
+}
 
 // decode reads a serialised LoadStatsRequest. It keeps nothing of data. A report in which a count or interval is out of reason is an error as a whole; a sample of a
 // metric that is none is left out, for an application can send what it likes.

@@ -3,6 +3,7 @@ package envoy
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
@@ -14,35 +15,50 @@ import (
 type fleet struct {
 	name      string
 	document  *policy.Gateway                // nil: there is none, and nothing is published
-	members   []string                       // services that name it, sorted
+	members   []*rendered                    // services that name it, sorted
 	ramps     map[string]map[string]struct{} // by layer: services whose release runs
 	listening []string                       // listeners that are published
 
 	gone     bool               // everything must be removed
 	clusters map[xds.Key]string // changed clusters and endpoints, with their service
-	clients  map[xds.Key]string // changed resources of gRPC clients, with their service
-	routes   [kinds]bool        // changed
-	layers   map[string]struct{}
-	own      bool // listeners changed
+	routes   [kinds]routes
+	clients  map[xds.Key]string  // changed resources of gRPC clients, with their service
+	hurried  map[string]struct{} // services whose gRPC clients lose a candidate
+	layers   map[string]struct{} // changed
+	urgent   map[string]struct{} // of them: a release in it is taken back
+	own      bool                // listeners changed
 }
 
 func newFleet(gateway string) *fleet {
-	return &fleet{
-		name: gateway, ramps: map[string]map[string]struct{}{}, clusters: map[xds.Key]string{}, clients: map[xds.Key]string{}, layers: map[string]struct{}{},
+	f := &fleet{
+		name: gateway, ramps: map[string]map[string]struct{}{}, clusters: map[xds.Key]string{}, clients: map[xds.Key]string{},
+		hurried: map[string]struct{}{}, layers: map[string]struct{}{}, urgent: map[string]struct{}{},
 	}
+	for kind := range f.routes {
+		f.routes[kind] = routes{owed: map[string]struct{}{}, leaving: map[xds.Key]struct{}{}}
+	}
+	return f
 }
 
 // enlist notes whether a service, as it is now rendered, belongs to the fleet, and whether it has keys in a layer.
 func (f *fleet) enlist(service string, n *rendered) {
 	member := n != nil && slices.Contains(n.gateways, f.name)
-	i, found := slices.BinarySearch(f.members, service)
+	i, found := f.find(service)
+	if found {
+		f.weigh(f.members[i], -1)
+	}
 	switch {
-	case member && !found:
-		f.members = slices.Insert(f.members, i, service)
-	case !member && found:
+	case member && found:
+		f.members[i] = n
+	case member:
+		f.members = slices.Insert(f.members, i, n)
+	case found:
 		f.members = slices.Delete(f.members, i, i+1)
 	}
 	layer := Layer(service)
+	if member {
+		f.weigh(n, 1)
+	}
 	if member && n.release {
 		if f.ramps[layer] == nil {
 			f.ramps[layer] = map[string]struct{}{}
@@ -53,6 +69,17 @@ func (f *fleet) enlist(service string, n *rendered) {
 	delete(f.ramps[layer], service)
 }
 
+func (f *fleet) find(service string) (int, bool) {
+	return slices.BinarySearchFunc(f.members, service, func(n *rendered, name string) int { return strings.Compare(n.name, name) })
+}
+
+// weigh adds a member's share of the routes' bytes, or takes it out.
+func (f *fleet) weigh(n *rendered, sign int) {
+	for kind := range f.routes {
+		f.routes[kind].bytes += sign * len(n.routes[kind].body)
+	}
+}
+
 // mark notes what of a service must go out with the next flush.
 func (f *fleet) mark(service string, c changes) {
 	for _, key := range c.clusters {
@@ -61,69 +88,118 @@ func (f *fleet) mark(service string, c changes) {
 	for _, key := range c.clients {
 		f.clients[key] = service
 	}
+	if c.urgent && len(c.clients) > 0 {
+		f.hurried[service] = struct{}{}
+	}
 	for kind, changed := range c.routes {
-		f.routes[kind] = f.routes[kind] || changed
+		if changed {
+			f.routes[kind].owe(service, c.urgent)
+		}
 	}
 	if c.overlay {
 		f.layers[Layer(service)] = struct{}{}
+	}
+	if c.overlay && c.urgent {
+		f.urgent[Layer(service)] = struct{}{}
 	}
 }
 
 // markOwn marks what depends on the gateway's document alone.
 func (f *fleet) markOwn() {
-	f.own, f.routes = true, [kinds]bool{true, true}
+	f.own = true
+	for kind := range f.routes {
+		f.routes[kind].changed, f.routes[kind].pressing = true, true
+	}
 	for i := range Layers {
 		f.layers[layerName(i)] = struct{}{}
 	}
 }
 
-func (f *fleet) dirty() bool {
-	return f.gone || f.own || f.routes != [kinds]bool{} || len(f.clusters) > 0 || len(f.clients) > 0 || len(f.layers) > 0
+// dirty reports whether anything goes out in a flush.
+func (f *fleet) dirty(at *flushing) bool {
+	if f.gone || f.own || len(f.clusters) > 0 || len(f.clients) > 0 || len(f.layers) > 0 {
+		return true
+	}
+	for kind := range f.routes {
+		if f.goes(kind, at) {
+			return true
+		}
+	}
+	return false
 }
 
-// flush returns the updates of all groups and forgets what changed.
-func (f *fleet) flush(services map[string]*rendered) []xds.Update {
-	ids := groups(f.name)
-	updates := [kinds]xds.Update{{Group: ids[layered]}, {Group: ids[plain]}}
-	if f.gone && f.document == nil {
-		f.removeAll(&updates, services)
-	}
-	if f.document != nil {
-		f.changedClusters(&updates, services)
+// flush adds the updates of all groups, what is urgent first, and forgets what went out.
+func (f *fleet) flush(at *flushing) {
+	urgent, updates := f.updates(), f.updates()
+	hurried, clients := f.clientUpdates(at.services)
+	switch {
+	case f.document != nil:
+		f.changedClusters(&updates, at)
+		f.flushRoutes(&urgent, &updates, at)
 		f.changedListeners(&updates)
-		for kind, changed := range f.routes {
-			if changed {
-				updates[kind].Set = append(updates[kind].Set, f.routing(kind, services))
-			}
+		f.changedLayers(&urgent[layered], &updates[layered], at.services)
+	case f.gone:
+		f.removeAll(&updates)
+		fallthrough
+	default:
+		for kind := range f.routes {
+			f.routes[kind].forget()
 		}
-		for _, layer := range slices.Sorted(maps.Keys(f.layers)) {
-			updates[layered].Set = append(updates[layered].Set, f.layer(layer, services))
+		clear(f.clusters)
+	}
+	f.gone, f.own = false, false
+	clear(f.layers)
+	clear(f.urgent)
+	for i := range urgent {
+		urgent[i].Urgent = true
+	}
+	all := append(append(urgent[:], hurried), append(updates[:], clients)...)
+	for _, u := range all {
+		if len(u.Set)+len(u.Remove) > 0 {
+			at.out.Updates = append(at.out.Updates, u)
 		}
 	}
-	all := append(updates[:], f.clientUpdate(services))
-	f.gone, f.own, f.routes = false, false, [kinds]bool{}
-	clear(f.clusters)
-	clear(f.clients)
-	clear(f.layers)
-	return slices.DeleteFunc(all, func(u xds.Update) bool { return len(u.Set)+len(u.Remove) == 0 })
 }
 
-// changedClusters sets what a member has of them, and removes the others.
-func (f *fleet) changedClusters(updates *[kinds]xds.Update, services map[string]*rendered) {
+func (f *fleet) updates() [kinds]xds.Update {
+	ids := groups(f.name)
+	return [kinds]xds.Update{{Group: ids[layered]}, {Group: ids[plain]}}
+}
+
+// changedLayers sets them, and those in which a release is taken back before all else.
+func (f *fleet) changedLayers(urgent, update *xds.Update, services map[string]*rendered) {
+	for _, layer := range slices.Sorted(maps.Keys(f.layers)) {
+		into := update
+		if _, hurry := f.urgent[layer]; hurry {
+			into = urgent
+		}
+		into.Set = append(into.Set, f.layer(layer, services))
+	}
+}
+
+// changedClusters sets what a member has of them, and removes the others: those of a service that leaves together with its routes.
+func (f *fleet) changedClusters(updates *[kinds]xds.Update, at *flushing) {
 	for _, key := range slices.SortedFunc(maps.Keys(f.clusters), byKey) {
 		service := f.clusters[key]
 		var p piece
-		if _, member := slices.BinarySearch(f.members, service); member {
-			p = services[service].clusters[key]
+		_, member := f.find(service)
+		if member {
+			p = at.services[service].clusters[key]
 		}
-		for i := range updates {
-			if p.body == nil {
-				updates[i].Remove = append(updates[i].Remove, key)
-				continue
+		for kind := range updates {
+			held := &f.routes[kind]
+			switch {
+			case p.body != nil:
+				delete(held.leaving, key)
+				updates[kind].Set = append(updates[kind].Set, xds.Resource{Key: key, Body: p.body})
+			case !member && held.present && held.owes(service):
+				held.leaving[key] = struct{}{}
+			default:
+				updates[kind].Remove = append(updates[kind].Remove, key)
 			}
-			updates[i].Set = append(updates[i].Set, xds.Resource{Key: key, Body: p.body})
 		}
 	}
+	clear(f.clusters)
 }
 
 func (f *fleet) changedListeners(updates *[kinds]xds.Update) {
@@ -148,21 +224,6 @@ func (f *fleet) changedListeners(updates *[kinds]xds.Update) {
 			updates[i].Remove = append(updates[i].Remove, xds.Key{Type: xds.ListenerType, Name: name})
 		}
 	}
-}
-
-// routing assembles the routes of one group from its services' shares. A service's routes go to proxies that have its pool; that they ask for the cluster, whose ACK
-// means that it is warm, keeps the routes in place when endpoints take over from a name to resolve.
-func (f *fleet) routing(kind int, services map[string]*rendered) xds.Resource {
-	routes := xds.Resource{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Body: encode(routeHead(f.name))}
-	for _, service := range f.members {
-		n := services[service]
-		routes.Parts = append(routes.Parts, xds.Part{
-			Name:  service,
-			Body:  n.routes[kind].body,
-			Needs: []xds.Need{{Key: xds.Key{Type: xds.ClusterType, Name: n.base}, Accepted: true}},
-		})
-	}
-	return routes
 }
 
 // layer assembles a layer from the keys of the releases that run in it. Only with keys there is something that a dead-man's switch must take back.
@@ -201,7 +262,7 @@ func (n *rendered) overlayNeeds() []xds.Need {
 }
 
 // removeAll removes what the groups got of a gateway that is gone.
-func (f *fleet) removeAll(updates *[kinds]xds.Update, services map[string]*rendered) {
+func (f *fleet) removeAll(updates *[kinds]xds.Update) {
 	keys := []xds.Key{{Type: xds.RouteType, Name: f.name}}
 	for _, name := range f.listening {
 		keys = append(keys, xds.Key{Type: xds.ListenerType, Name: name})
@@ -212,8 +273,11 @@ func (f *fleet) removeAll(updates *[kinds]xds.Update, services map[string]*rende
 	for key := range f.clusters {
 		keys = append(keys, key)
 	}
-	for _, service := range f.members {
-		keys = slices.AppendSeq(keys, maps.Keys(services[service].clusters))
+	for _, n := range f.members {
+		keys = slices.AppendSeq(keys, maps.Keys(n.clusters))
+	}
+	for kind := range f.routes {
+		keys = slices.AppendSeq(keys, maps.Keys(f.routes[kind].leaving))
 	}
 	slices.SortFunc(keys, byKey)
 	f.listening = nil

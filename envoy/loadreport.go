@@ -3,7 +3,6 @@ package envoy
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
@@ -25,23 +24,20 @@ func (c *Collector) loadReporting() *grpc.ServiceDesc {
 	}
 }
 
-// serveLoad reads one proxy's reports until it leaves. Orders are sent from a goroutine of their own, which ends with the stream.
+// serveLoad reads one proxy's reports until it leaves.
 func (c *Collector) serveLoad(stream grpc.ServerStream) (err error) {
 	defer c.contain(&err)
 	report := loadReport{wantNode: true}
 	if err := stream.RecvMsg(&report); err != nil {
 		return err
 	}
-	s, err := c.enter(&report)
+	s, err := c.enter(&report, stream)
 	if err != nil {
 		return err
 	}
+	defer s.telling.Wait()
 	defer c.leave(s)
 	c.config.Touch(s.node, c.config.Now())
-	var sender sync.WaitGroup
-	defer sender.Wait()
-	defer close(s.done)
-	sender.Go(func() { c.order(s, stream) })
 	report.wantNode = false
 	for {
 		if err := stream.RecvMsg(&report); err != nil {
@@ -63,7 +59,7 @@ func (c *Collector) contain(err *error) {
 	}
 }
 
-func (c *Collector) enter(first *loadReport) (*reportStream, error) {
+func (c *Collector) enter(first *loadReport, stream grpc.ServerStream) (*reportStream, error) {
 	if first.problem != nil || first.node.id == "" {
 		return nil, status.Error(codes.InvalidArgument, "the first message of a load report stream must name the node")
 	}
@@ -71,69 +67,97 @@ func (c *Collector) enter(first *loadReport) (*reportStream, error) {
 	defer c.mu.Unlock()
 	c.opened++
 	s := &reportStream{
-		number: c.opened, node: first.node.id, gateway: first.node.gateway,
+		number: c.opened, node: first.node.id, gateway: first.node.gateway, stream: stream,
 		client: first.node.client, blind: !first.node.client && first.node.version.before(39),
-		listed: map[string]*listing{}, wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	c.streams[s] = struct{}{}
 	n := c.station(s.node)
 	n.reports = append(n.reports, s)
-	c.tell()
+	if !s.client {
+		c.roster(s.gateway).enter(s)
+		c.fit()
+	}
+	c.tell(s)
 	return s, nil
 }
 
 func (c *Collector) leave(s *reportStream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.ended = true
 	delete(c.streams, s)
 	n := c.station(s.node)
 	n.reports = slices.DeleteFunc(n.reports, func(other *reportStream) bool { return other == s })
 	c.tidy(s.node)
-	if before := c.interval; len(c.wanted) > 0 {
-		if c.pace(); c.interval != before {
-			c.tell()
-		}
+	if !s.client {
+		c.roster(s.gateway).leave(s)
 	}
+	c.sweep(s.gateway)
+	c.fit()
 }
 
-// order sends the proxy what it must report, at first and whenever that changes.
-func (c *Collector) order(s *reportStream, stream grpc.ServerStream) {
+// tell has a proxy sent what it must report, unless it was. A goroutine does it, one at a time for each stream, so that a proxy that does not read holds nobody else
+// up, and one at rest costs none. The caller holds mu.
+func (c *Collector) tell(s *reportStream) {
+	if s.client {
+		c.list(s)
+	}
+	if s.told || s.ended || c.next(s) == nil {
+		return
+	}
+	s.told = true
+	s.telling.Go(func() { c.order(s) })
+}
+
+// order sends a proxy what it must report until it has the right order.
+func (c *Collector) order(s *reportStream) {
 	var ended error
 	defer c.contain(&ended)
 	for {
-		select {
-		case <-s.done:
-			return
-		case <-s.wake:
-		}
-		response := c.next(s)
+		response := c.due(s)
 		if response == nil {
-			continue
+			return
 		}
-		if err := stream.SendMsg(response); err != nil {
+		if err := s.stream.SendMsg(response); err != nil {
 			return // the receiving side ends with the stream
 		}
 	}
 }
 
-// next is the order that a proxy must be sent, nil if it has the right one.
-func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
+// due is the order that a proxy must be sent now, which is then taken for sent; nil if there is none.
+func (c *Collector) due(s *reportStream) *loadstatsv3.LoadStatsResponse {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clusters, interval := []string{}, atRest
-	for _, w := range c.wanted {
-		if slices.Contains(w.Gateways, s.gateway) {
-			clusters, interval = append(clusters, w.LivePool, w.CandidatePool), c.interval
-		}
-	}
-	slices.Sort(clusters)
-	if !s.ask(clusters, interval) {
+	if s.ended {
 		return nil
 	}
-	if s.client {
-		return s.orderClient()
+	response := c.next(s)
+	switch {
+	case response == nil:
+		s.told = false
+	case s.client:
+		s.ordered = response.LoadReportingInterval.AsDuration()
+		c.list(s)
+	default:
+		s.ask(response.Clusters, response.LoadReportingInterval.AsDuration(), c.config.Now())
 	}
-	return &loadstatsv3.LoadStatsResponse{Clusters: clusters, LoadReportingInterval: durationpb.New(interval)}
+	return response
+}
+
+// next is the order that a proxy must be sent, nil if it has the right one. The caller holds mu.
+func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
+	r := c.roster(s.gateway)
+	interval := atRest
+	if r.running {
+		interval = c.pace.asked(s)
+	}
+	if s.client {
+		return s.order(interval)
+	}
+	if s.asked == interval && slices.Equal(s.clusters, r.clusters) {
+		return nil
+	}
+	return &loadstatsv3.LoadStatsResponse{Clusters: r.clusters, LoadReportingInterval: durationpb.New(interval)}
 }
 
 // count adds a report to the tallies.
@@ -179,9 +203,17 @@ func (c *Collector) countCluster(s *reportStream, r clusterReport, samples []sam
 		return errDoubled
 	}
 	t := c.tally(to.service)
-	one := t.add(s, listed, to, r)
-	one.countUnseen(to, listed.unseen.settle(r, now))
-	t.sample(to, samples, c.wanted[to.service].Metrics)
+	found := received{clusterReport: r, unseen: listed.unseen.settle(r, now)}
+	t.addShare(s, listed, to, found)
+	if s.counts(listed) {
+		t.unsettled = t.unsettled || listed.fresh
+		t.arm(to).add(found)
+		t.sample(to, samples, c.wanted[to.service].Metrics)
+	} else if !s.slow {
+		// It covers a time in which the proxy reported slowly. From here on it counts.
+		t.arm(to).came += r.active
+		listed.sampled = true
+	}
 	listed.note(r, now)
 	return nil
 }

@@ -272,7 +272,6 @@ func TestOnlySteadyProxiesCountTowardsTheShareSeen(t *testing.T) {
 
 func TestASlowReportIsSteadyOnlyIfItsProxyWasAllAlong(t *testing.T) {
 	d := newDesk(t)
-	d.c.interval = 4 * fastest // as for a large fleet
 	tl := tally{nodes: map[uint64]*share{1: {node: "edge-1", interval: time.Second, live: policy.Counts{Issued: 5}}}}
 	now := d.clock()
 	for ago, want := range map[time.Duration]uint64{500 * time.Millisecond: 0, 800 * time.Millisecond: 5} {
@@ -346,29 +345,6 @@ func TestAProxyThatFallsSilentOrLeavesIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.until("it to be gone", func() bool { return len(d.c.Reporting("shop", d.clock())) == 0 })
-}
-
-func TestALargeFleetReportsLessOftenAndDoesNotFlap(t *testing.T) {
-	c := NewCollector(CollectorConfig{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-	c.Want(wantShop())
-	grow := func(n int) time.Duration {
-		c.streams = map[*reportStream]struct{}{}
-		for range n {
-			c.streams[&reportStream{gateway: "edge"}] = struct{}{}
-			c.streams[&reportStream{gateway: "elsewhere"}] = struct{}{}
-		}
-		c.pace()
-		return c.interval
-	}
-	for _, step := range []struct {
-		proxies int
-		want    time.Duration
-	}{{3, 250 * time.Millisecond}, {81, 250 * time.Millisecond}, {82, 500 * time.Millisecond}, {80, 500 * time.Millisecond}, {60, 250 * time.Millisecond}, {1000, 4 * time.Second}} {
-		got := grow(step.proxies)
-		if got != step.want || float64(step.proxies)*nodeBytes/got.Seconds() > readBytes {
-			t.Errorf("%d proxies are asked every %s, want %s", step.proxies, got, step.want)
-		}
-	}
 }
 
 func TestAStreamMustNameItsNode(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"sync/atomic"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/rampart-proxy/rampart/policy"
@@ -152,9 +153,11 @@ const (
 
 var errNumber = errors.New("a counter that is no count")
 
-func (r *statsReport) read(data []byte) {
-	r.mark = maphash.Bytes(r.seed, data)
-	r.problem = r.decode(data)
+func (r *statsReport) read(data mem.BufferSlice) {
+	inOnePiece(data, func(message []byte) {
+		r.mark = maphash.Bytes(r.seed, message)
+		r.problem = r.decode(message)
+	})
 }
 
 // decode reads a serialised StreamMetricsMessage. It keeps nothing of data.

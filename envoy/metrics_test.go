@@ -8,6 +8,7 @@ import (
 
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	prometheus "github.com/prometheus/client_model/go"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rampart-proxy/rampart/policy/judge"
@@ -152,7 +153,7 @@ func BenchmarkDecodeStatistics(b *testing.B) {
 	b.ReportAllocs()
 	r := reader()
 	for b.Loop() {
-		if r.read(data); r.problem != nil {
+		if r.read(mem.BufferSlice{mem.SliceBuffer(data)}); r.problem != nil {
 			b.Fatal(r.problem)
 		}
 	}

@@ -47,16 +47,22 @@ func layerName(i int) string { return fmt.Sprintf("ramp-%02d", i) }
 // Group names the Envoys of a gateway that get the same resources: those whose bootstrap has the ramp layers, and the plain ones, which get the real weights in
 // their routes. No gateway's name holds a slash.
 func Group(gateway string, layered bool) string {
-	return gateway + map[bool]string{false: "/plain"}[layered]
+	if layered {
+		return gateway
+	}
+	return gateway + plainSuffix
 }
+
+const (
+	plainSuffix  = "/plain"
+	clientSuffix = "/grpc"
+)
 
 // ClientGroup names the proxyless gRPC clients of a gateway.
 func ClientGroup(gateway string) string { return gateway + clientSuffix }
 
 // OfClients reports whether a group is one of gRPC clients.
 func OfClients(group string) bool { return strings.HasSuffix(group, clientSuffix) }
-
-const clientSuffix = "/grpc"
 
 // groups are both groups of a gateway's Envoys, in the order of the kinds.
 func groups(gateway string) [kinds]string {

@@ -16,6 +16,11 @@ func (c *Collector) Take(now time.Time, steady func(service, node string) bool) 
 	c.mu.Lock()
 	tallies := c.tallies
 	c.tallies = map[string]*tally{}
+	for service, t := range tallies {
+		if next := t.next(); next != nil {
+			c.tallies[service] = next
+		}
+	}
 	asked := map[string][]string{}
 	readings := map[string]policy.Reading{}
 	for service, w := range c.wanted {
@@ -45,8 +50,12 @@ func (c *Collector) levels(w Wanted, now time.Time) policy.Reading {
 		if !s.reports(w, now) {
 			continue
 		}
-		r.LiveActive += s.listed[w.LivePool].active
-		r.CandidateActive += s.listed[w.CandidatePool].active
+		if s.slow {
+			r.Slow++
+			continue
+		}
+		r.LiveActive += s.listed[w.LivePool].inProgress()
+		r.CandidateActive += s.listed[w.CandidatePool].inProgress()
 		if s.client {
 			if s.uses(w) {
 				r.Untimed++

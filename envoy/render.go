@@ -27,26 +27,20 @@ type Renderer struct {
 
 // rendered is one service as it was last rendered.
 type rendered struct {
-	name     string
-	gateways []string
-	latched  string // the release that is taken back; "" is none
-	base     string // the pool that the safe base names
-	release  bool   // one runs
-	arms     []xds.Key
-	clusters pieces // clusters and endpoints
-	routes   [kinds]piece
-	overlay  piece  // without a body while no release runs
-	clients  pieces // all that gRPC clients get; none of a service that they cannot call
+	name       string
+	gateways   []string
+	latched    string     // the release that is taken back; "" is none
+	base       string     // the pool that the safe base names
+	routeNeeds []xds.Need // that pool
+	release    bool       // one runs
+	candidate  string     // its pool; "" while none runs
+	weight     policy.Weight
+	arms       []xds.Key
+	clusters   pieces // clusters and endpoints
+	routes     [kinds]piece
+	overlay    piece  // without a body while no release runs
+	clients    pieces // all that gRPC clients get; none of a service that they cannot call
 }
-
-// piece is a service's share of a resource, or a resource of its own.
-type piece struct {
-	body  []byte
-	at    int64 // the revision at which it last changed; 0: never
-	fresh bool  // it changed since the last Flush
-}
-
-type pieces map[xds.Key]piece
 
 // NewRenderer knows the default gateway only.
 func NewRenderer() *Renderer {
@@ -73,7 +67,7 @@ func (r *Renderer) SetGateway(name string, g *policy.Gateway, _ int64) {
 		return
 	}
 	for _, service := range f.members {
-		f.mark(service, everything(nil, r.services[service]))
+		f.mark(service.name, everything(nil, service))
 	}
 }
 
@@ -132,6 +126,7 @@ func render(name string, s *policy.Served, st State) *rendered {
 	slices.Sort(n.gateways)
 	n.gateways = slices.Compact(n.gateways)
 	n.base = Pool(name, baseBackend(s, st))
+	n.routeNeeds = []xds.Need{{Key: xds.Key{Type: xds.ClusterType, Name: n.base}, Accepted: true}}
 	n.routes[layered].body = routePart(virtualHost(s.Service, safeBase(s, st)))
 	n.routes[plain].body = routePart(virtualHost(s.Service, realSplit(s, st)))
 	n.pool(s.Service, s.Live, nil)
@@ -145,6 +140,7 @@ func render(name string, s *policy.Served, st State) *rendered {
 // ramp renders what there is while a release runs: the candidate's pool, both arms, and the weights.
 func (n *rendered) ramp(s *policy.Served, st State) {
 	name, candidate, live := n.name, s.Release.Candidate, s.Live.Backend
+	n.candidate, n.weight = Pool(name, candidate.Backend), s.CandidateWeight(st.Permit, st.Latched)
 	n.pool(s.Service, candidate, canary())
 	metrics := qualities(s.Service)
 	n.arm(side{name: LiveArm(name, live), pools: []string{Pool(name, live)}, metrics: metrics})
@@ -152,7 +148,7 @@ func (n *rendered) ramp(s *policy.Served, st State) {
 		name: CandidateArm(name, candidate.Backend, live), pools: []string{Pool(name, candidate.Backend), Pool(name, live)},
 		canary: true, metrics: metrics,
 	})
-	n.overlay.body = encode(overlay(s, s.CandidateWeight(st.Permit, st.Latched)))
+	n.overlay.body = encode(overlay(s, n.weight))
 	if st.Latched {
 		n.latched = s.Release.ID
 	}
@@ -181,6 +177,7 @@ type changes struct {
 	routes   [kinds]bool
 	overlay  bool // body, needs or tag
 	clients  []xds.Key
+	urgent   bool // a candidate loses all its traffic
 }
 
 // everything is what must go out of a service that comes, or must leave with one that goes.
@@ -209,24 +206,22 @@ func differences(old, next *rendered) changes {
 		c.routes[kind] = old.base != next.base || !bytes.Equal(old.routes[kind].body, next.routes[kind].body)
 	}
 	// What a part needs follows from which clusters there are.
+	c.urgent = old.share(old.candidate) > 0 && next.share(old.candidate) == 0
 	c.overlay = old.latched != next.latched || !bytes.Equal(old.overlay.body, next.overlay.body) || next.release && !kept
 	return c
 }
 
-// changes lists what is in one of both only, or has another body.
-func (p pieces) changes(old pieces) []xds.Key {
-	var changed []xds.Key
-	for key, one := range p {
-		if !bytes.Equal(old[key].body, one.body) {
-			changed = append(changed, key)
-		}
+// share is what a pool gets of the traffic, as far as releases move it.
+func (n *rendered) share(pool string) policy.Weight {
+	switch pool {
+	case "":
+		return 0
+	case n.base:
+		return policy.Full
+	case n.candidate:
+		return n.weight
 	}
-	for key := range old {
-		if _, has := p[key]; !has {
-			changed = append(changed, key)
-		}
-	}
-	return changed
+	return 0
 }
 
 // date carries the dates of what is as it was, and gives the others rev.
@@ -243,19 +238,6 @@ func (n *rendered) date(old *rendered, changed changes, rev int64) {
 	n.overlay = n.overlay.dated(old.overlay, changed.overlay && !bytes.Equal(n.overlay.body, old.overlay.body), rev)
 }
 
-func (p pieces) date(old pieces, changed []xds.Key, rev int64) {
-	for key, one := range p {
-		p[key] = one.dated(old[key], slices.Contains(changed, key), rev)
-	}
-}
-
-func (p piece) dated(old piece, changed bool, rev int64) piece {
-	if changed {
-		return piece{body: p.body, at: rev, fresh: true}
-	}
-	return piece{body: p.body, at: old.at, fresh: old.fresh}
-}
-
 // settle dates what changed since the last Flush with the revision at which it is published, if that is later: an ACK of what was published before must not pass
 // for one of it.
 func (n *rendered) settle(rev int64) {
@@ -267,35 +249,29 @@ func (n *rendered) settle(rev int64) {
 	n.overlay = n.overlay.settled(rev)
 }
 
-func (p pieces) settle(rev int64) {
-	for key, one := range p {
-		p[key] = one.settled(rev)
-	}
-}
-
-func (p piece) settled(rev int64) piece {
-	if p.fresh {
-		p.at, p.fresh = max(p.at, rev), false
-	}
-	return p
-}
-
-// Flush returns what changed since the last Flush; the caller publishes it at rev. Its cost is that of what changed, but for a gateway's routes and for a layer,
-// which are assembled from the services' shares.
+// Flush returns all that changed since the last flush; the caller publishes it at rev.
 func (r *Renderer) Flush(rev int64) []xds.Update {
+	return r.flush(flushing{Moment: Moment{Revision: rev}, all: true}).Updates
+}
+
+// FlushAt returns what changed since the last flush and may go now; the caller publishes it at the moment's revision. The routes of a large gateway go once in a second
+// at most, and a group's wait until it has a proxy. Its cost is that of what changed, but for routes and layers, which are assembled from the services' shares.
+func (r *Renderer) FlushAt(m Moment) Flushed { return r.flush(flushing{Moment: m}) }
+
+func (r *Renderer) flush(at flushing) Flushed {
 	for name := range r.undated {
 		if n := r.services[name]; n != nil {
-			n.settle(rev)
+			n.settle(at.Revision)
 		}
 	}
 	clear(r.undated)
-	var updates []xds.Update
+	at.services = r.services
 	for _, gateway := range slices.Sorted(maps.Keys(r.fleets)) {
-		if f := r.fleets[gateway]; f.dirty() {
-			updates = append(updates, f.flush(r.services)...)
+		if f := r.fleets[gateway]; f.dirty(&at) {
+			f.flush(&at)
 		}
 	}
-	return updates
+	return at.out
 }
 
 // Ready is, per group, what a proxy must have accepted for a release to climb: the arms, the pools and their endpoints, and the gateway's listeners, unless it has
@@ -311,10 +287,10 @@ func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
 }
 
 // Confirmed is, per group, what a proxy must have accepted to serve a service as it is served now: the arms, pools and endpoints, the routes and, with layers, the
-// service's layer, each at the revision at which this service's share of it last changed.
+// service's layer, each at the revision at which this service's share of it last changed. Routes that are held are accepted by none.
 func (r *Renderer) Confirmed(service string) map[string][]xds.Requirement {
 	return r.requirements(service, (*rendered).clientsConfirmed, func(n *rendered, f *fleet, kind int) []xds.Requirement {
-		want := append(n.pools(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: n.routes[kind].at})
+		want := append(n.pools(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: f.routed(kind, n)})
 		// A layer in which the service never had a key says nothing about it.
 		if kind == layered && n.overlay.at > 0 {
 			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.RuntimeType, Name: Layer(service)}, Revision: n.overlay.at})

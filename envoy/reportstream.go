@@ -2,9 +2,10 @@ package envoy
 
 import (
 	"errors"
-	"maps"
-	"slices"
+	"sync"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/rampart-proxy/rampart/policy"
 )
@@ -16,16 +17,21 @@ var (
 
 // reportStream is one proxy's stream of load reports. Collector.mu guards what may change.
 type reportStream struct {
-	number        uint64 // fixed
-	node, gateway string // fixed
-	blind         bool   // fixed: its reports leave out refused connections while nothing else is tried (envoy-measured.md §2)
-	client        bool   // fixed: of a gRPC client (clientreport.go)
-	wake          chan struct{}
-	done          chan struct{} // closed when the stream ends
+	number        uint64            // fixed
+	node, gateway string            // fixed
+	blind         bool              // fixed: its reports leave out refused connections while nothing else is tried (envoy-measured.md §2)
+	client        bool              // fixed: of a gRPC client (clientreport.go)
+	stream        grpc.ServerStream // fixed
+	telling       sync.WaitGroup    // who sends its orders
 
-	asked    bool          // an order was sent, or need not be
+	told     bool          // somebody sends its orders
+	ended    bool          // no orders any more
+	lot      uint64        // its place in the roster
+	slow     bool          // it is not in the sample
+	asked    time.Duration // interval that was ordered; 0: none yet
+	since    time.Time     // when it was
+	clusters []string      // that were ordered
 	ordered  time.Duration // the interval in the one order that a client takes; 0: it has none yet
-	interval time.Duration // that was asked for
 	listed   map[string]*listing
 	heard    time.Time // of the last report
 	complaints
@@ -33,39 +39,50 @@ type reportStream struct {
 
 // listing is a cluster that a proxy is asked about.
 type listing struct {
-	fresh  bool          // nothing has come of it since it was listed or changed
-	first  bool          // nothing has come of it on this stream
-	last   clusterReport // the last one counted
-	at     time.Time     // when it came
-	busy   time.Time     // when the first success came in this release
-	active uint64        // tries in progress by the newest report
-	unseen unseen
+	fresh   bool          // nothing has come of it since it was listed or changed
+	first   bool          // nothing has come of it on this stream
+	sampled bool          // what comes of it counts with the sample's
+	last    clusterReport // the last one counted
+	at      time.Time     // when it came
+	busy    time.Time     // when the first success came in this release
+	active  uint64        // tries in progress by the newest report
+	unseen  unseen
 }
 
-// ask notes an order, and reports whether it must be sent. Clusters that stay listed go on counting; new ones start from zero, somewhere within an interval.
-func (s *reportStream) ask(clusters []string, interval time.Duration) bool {
-	if s.asked && s.interval == interval && slices.Equal(clusters, slices.Sorted(maps.Keys(s.listed))) {
-		return false
-	}
+// ask notes an order. Clusters that stay listed go on counting; new ones start from zero, somewhere within an interval.
+func (s *reportStream) ask(clusters []string, interval time.Duration, now time.Time) {
 	listed := make(map[string]*listing, len(clusters))
 	for _, cluster := range clusters {
 		listed[cluster] = s.listed[cluster]
 		if listed[cluster] == nil {
-			listed[cluster] = &listing{fresh: true, first: true}
+			listed[cluster] = &listing{fresh: true, first: true, sampled: !s.slow}
 		}
 	}
-	s.asked, s.interval, s.listed = true, interval, listed
-	return true
+	s.asked, s.since, s.clusters, s.listed = interval, now, clusters, listed
 }
 
-// covers reports whether the proxy is asked about both sides of a release.
-func (s *reportStream) covers(w Wanted) bool {
-	return s.listed[w.LivePool] != nil && s.listed[w.CandidatePool] != nil && !s.heard.IsZero()
+// counts reports whether what comes of a cluster counts with the sample's.
+func (s *reportStream) counts(l *listing) bool { return l.sampled && !s.slow }
+
+// lists reports whether the proxy is asked about both sides of a release.
+func (s *reportStream) lists(w Wanted) bool {
+	return s.listed[w.LivePool] != nil && s.listed[w.CandidatePool] != nil
 }
+
+// covers reports whether it is, and something was heard from it.
+func (s *reportStream) covers(w Wanted) bool { return s.lists(w) && !s.heard.IsZero() }
 
 // repeats reports whether r is the report before, come again: no interval, which is in nanoseconds, is ever like another, and a new one is not over that early.
 func (l *listing) repeats(r clusterReport, now time.Time) bool {
 	return !l.at.IsZero() && r == l.last && r.counts != policy.Counts{} && now.Sub(l.at) < r.interval/2
+}
+
+// inProgress are the sample's tries.
+func (l *listing) inProgress() uint64 {
+	if !l.sampled {
+		return 0
+	}
+	return l.active
 }
 
 func (l *listing) note(r clusterReport, now time.Time) {
@@ -108,7 +125,10 @@ func (u *unseen) settle(r clusterReport, now time.Time) uint64 {
 	return extra
 }
 
-// reports reports whether the proxy covers a release and was heard from lately.
+// reports reports whether the proxy covers a release and was heard from lately. One that must report slowly has time until its first report is due.
 func (s *reportStream) reports(w Wanted, now time.Time) bool {
-	return s.covers(w) && now.Sub(s.heard) <= heardOf*s.interval
+	if s.slow && s.lists(w) && now.Sub(s.since) <= heardOf*s.asked {
+		return true
+	}
+	return s.covers(w) && now.Sub(s.heard) <= heardOf*s.asked
 }

@@ -98,12 +98,15 @@ func (c *Collector) countStatistics(s *statsStream, report *statsReport, now tim
 			s.count(r, now)
 		}
 	}
+	sampled := c.sampled(s.node)
 	for of, arm := range s.touched {
 		if arm.restarted {
 			s.complain(c.config.Log, s.node, errRestarted)
 			arm.change = [counters]uint64{}
 		}
-		c.countArm(s, of, arm, report)
+		if sampled {
+			c.countArm(s, of, arm, report)
+		}
 	}
 	if s.blind {
 		c.pass(s, now)

@@ -12,13 +12,60 @@ import (
 // tally is what came of one service since the last Take.
 type tally struct {
 	unsettled bool
+	live      armTally
+	candidate armTally
 	nodes     map[uint64]*share // by load report stream, for two proxies may have one node id
 	times     *policy.Times
 	statuses  *policy.Statuses
 	quality   []policy.ArmSamples
 }
 
-// share is one proxy's part of the load reports.
+// armTally is what the sample reported of one arm. Issued, finished and in progress must fit together (judge.Pending); so what a proxy has in progress when it comes into
+// the sample counts as issued then, and when it leaves the sample it is taken back out.
+type armTally struct {
+	counts     policy.Counts
+	came, left uint64 // in progress
+}
+
+// received is one report of a cluster, and how many refused connections it lacks.
+type received struct {
+	clusterReport
+	unseen uint64
+}
+
+// add counts a report. Refused connections are errors, as in the load reports of a newer Envoy.
+func (a *armTally) add(r received) {
+	a.counts = a.counts.Add(r.counts)
+	a.counts.Errors += r.unseen
+}
+
+// settled returns the counts, and what is to be taken out of the next ones.
+func (a armTally) settled() (counts policy.Counts, left uint64) {
+	counts = a.counts
+	counts.Issued += a.came
+	out := min(a.left, counts.Issued)
+	counts.Issued -= out
+	return counts, a.left - out
+}
+
+// next is what of a tally goes on in the one after it; nil is nothing.
+func (t *tally) next() *tally {
+	_, live := t.live.settled()
+	_, candidate := t.candidate.settled()
+	if live+candidate == 0 {
+		return nil
+	}
+	return &tally{live: armTally{left: live}, candidate: armTally{left: candidate}, nodes: map[uint64]*share{}}
+}
+
+func (t *tally) arm(to *watch) *armTally {
+	if to.role == candidatePool {
+		return &t.candidate
+	}
+	return &t.live
+}
+
+// share is one proxy's part of the load reports, in the sample or not: how a proxy divides its tries between the arms tells by itself, however seldom it reports.
 type share struct {
 	node            string
 	live, candidate policy.Counts
@@ -28,38 +75,25 @@ type share struct {
 	odd             bool                // something in it reaches back further than it should
 }
 
-// add counts a report. The first of a cluster after it was listed may cover a part of an interval, and after a reconnection much more than one: it counts, but what
+// addShare notes what a proxy did. The first report of a cluster after it was listed may cover a part of an interval, and after a reconnection much more than one: what
 // an arm should have got in that time is not known. A late one reaches further back than weights are remembered.
-func (t *tally) add(s *reportStream, listed *listing, to *watch, r clusterReport) *share {
+func (t *tally) addShare(s *reportStream, listed *listing, to *watch, r received) {
 	one := t.nodes[s.number]
 	if one == nil {
 		one = &share{node: s.node, client: s.client}
 		t.nodes[s.number] = one
 	}
-	t.unsettled = t.unsettled || listed.fresh
-	one.odd = one.odd || listed.first || r.interval > 2*s.interval
+	one.odd = one.odd || listed.first || r.interval > 2*s.asked
 	one.interval = max(one.interval, r.interval)
-	arm := one.arm(to)
-	*arm = arm.Add(r.counts)
-	return one
-}
-
-// arm are the counts that a pool's belong to.
-func (s *share) arm(to *watch) *policy.Counts {
+	counts := r.counts
+	counts.Errors += r.unseen
 	if to.role == candidatePool {
-		return &s.candidate
-	}
-	return &s.live
-}
-
-// countUnseen counts refused connections as errors, as the load reports of a newer Envoy would.
-func (s *share) countUnseen(to *watch, n uint64) {
-	s.arm(to).Errors += n
-	if to.role == candidatePool {
-		s.unseen.Candidate += n
+		one.candidate = one.candidate.Add(counts)
+		one.unseen.Candidate += r.unseen
 		return
 	}
-	s.unseen.Live += n
+	one.live = one.live.Add(counts)
+	one.unseen.Live += r.unseen
 }
 
 // sample adds what requests reported of themselves, of the metrics that are asked for.
@@ -100,9 +134,10 @@ func (t *tally) addStatuses(of *watch, arm *armStats) {
 // reading adds the tally to a reading. A report is steady if its proxy was for as long as it reaches back; since tells from when on. Names are those of streams.
 func (t *tally) reading(r policy.Reading, now time.Time, since map[string]time.Time, names map[uint64]string) policy.Reading {
 	r.Unsettled, r.Times, r.Statuses, r.Quality = t.unsettled, t.times, t.statuses, t.quality
+	r.Live, _ = t.live.settled()
+	r.Candidate, _ = t.candidate.settled()
 	proxies := make(map[string]policy.ProxyReading, len(t.nodes))
 	for number, one := range t.nodes {
-		r.Live, r.Candidate = r.Live.Add(one.live), r.Candidate.Add(one.candidate)
 		if one.client {
 			r.UntimedLive += one.live.Finished()
 			r.UntimedCandidate += one.candidate.Finished()

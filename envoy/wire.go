@@ -3,6 +3,7 @@ package envoy
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -165,8 +166,8 @@ func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2(protocodec.Name
 type codec struct{ encoding.CodecV2 }
 
 // ours is a message that is read by a decoder of our own. What is wrong with it is kept in it: an error would end the stream, and the proxy would only come back with
-// the next one.
-type ours interface{ read(data []byte) }
+// the next one. It keeps nothing of data.
+type ours interface{ read(data mem.BufferSlice) }
 
 // Unmarshal reads data into v, which is a protobuf message or one of ours.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
@@ -174,8 +175,48 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !own {
 		return c.CodecV2.Unmarshal(data, v)
 	}
+	message.read(data)
+	return nil
+}
+
+// inOnePiece hands a message over as one piece, copied only if it came in several.
+func inOnePiece(data mem.BufferSlice, take func([]byte)) {
 	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buffer.Free()
-	message.read(buffer.ReadOnlyData())
-	return nil
+	take(buffer.ReadOnlyData())
+}
+
+// past hands over, as one piece, what follows the first field of a message if that is the one to skip, and otherwise the whole message. Nothing of the field is looked
+// at or copied, however many pieces it came in.
+func past(skip protowire.Number, data mem.BufferSlice, take func([]byte)) {
+	from := 0
+	if len(data) > 0 {
+		from = firstEnd(skip, data[0].ReadOnlyData(), data.Len())
+	}
+	for len(data) > 1 && from >= data[0].Len() {
+		from -= data[0].Len()
+		data = data[1:]
+	}
+	if len(data) == 1 {
+		take(data[0].ReadOnlyData()[from:])
+		return
+	}
+	if from > 0 {
+		data = slices.Clone(data)
+		data[0] = mem.SliceBuffer(data[0].ReadOnlyData()[from:])
+	}
+	inOnePiece(data, take)
+}
+
+// firstEnd is where the first field of a message of so many bytes ends, 0 if that is another one or not whole.
+func firstEnd(number protowire.Number, data []byte, message int) int {
+	first, kind, n := protowire.ConsumeTag(data)
+	if n < 0 || first != number || kind != protowire.BytesType {
+		return 0
+	}
+	size, m := protowire.ConsumeVarint(data[n:])
+	if m < 0 || size > uint64(message-n-m) {
+		return 0
+	}
+	return n + m + int(size)
 }

@@ -8,7 +8,7 @@ import (
 
 // Around is what an accepted document must fit in with.
 type Around struct {
-	Others   map[string]*Served // the other services that are served, by name, without this one
+	Others   map[string]*Served // the other services that are served, by name, without this one; of those that share no host with it any may be left out
 	Gateways map[string]Gateway // the gateways that exist, the default one included
 	Served   *Served            // what is served of this service; nil: nothing
 }

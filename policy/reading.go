@@ -31,7 +31,9 @@ type Reading struct {
 	SteadyCandidate Counts `json:"steadyCandidate,omitzero"`
 	Unsettled       bool   `json:"unsettled,omitzero"` // a cluster or its endpoints changed within the interval: counts for the guard rail, never promotes
 	Reporting       int    `json:"reporting,omitzero"` // Envoys heard from within three intervals
-	Missing         int    `json:"missing,omitzero"`   // proxies that should have reported and did not
+	// Slow are proxies besides, of a fleet so large that only a random part reports every turn. All but share seen is of that part alone.
+	Slow    int `json:"slow,omitzero"`
+	Missing int `json:"missing,omitzero"` // proxies that should have reported and did not
 
 	// Tries in progress by the newest report of each proxy: levels, not counts.
 	LiveActive      uint64 `json:"liveActive,omitzero"`

@@ -10,10 +10,8 @@ func (s *Serving) alarms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var alarms []string
-	for name, v := range s.state.services {
-		if v.alarm != "" {
-			alarms = append(alarms, fmt.Sprintf("%s: %s", name, v.alarm))
-		}
+	for name := range s.state.index.alarmed {
+		alarms = append(alarms, fmt.Sprintf("%s: %s", name, s.state.services[name].alarm))
 	}
 	for _, name := range s.orphans {
 		alarms = append(alarms, name+": served before, and no longer in etcd; proxies keep what they have until `rampart adopt`")

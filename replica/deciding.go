@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/queries"
 	"github.com/rampart-proxy/rampart/store"
 )
@@ -25,11 +28,12 @@ type Deciding struct {
 	log     *slog.Logger
 
 	// Owned by Run.
-	tracks map[string]*track
-	last   time.Time
-	judged time.Time // when the reports were last taken
-	lead   *lead     // nil: follows
-	tapes  []*tape
+	tracks  map[string]*track
+	judging map[string]struct{} // services with tracks of releases that were judged
+	last    time.Time
+	judged  time.Time // when the reports were last taken
+	lead    *lead     // nil: follows
+	tapes   []*tape
 
 	mu      sync.Mutex
 	reports map[string]store.Report // guarded by mu: the replicas' reports, ours among them
@@ -60,13 +64,27 @@ type lead struct {
 	quiet   time.Time // since when only other replicas have this fleet's reports; zero: not
 	stalled time.Time // etcd did not answer in time: it is not asked before, so that judging goes on
 	over    string    // why to resign; empty: not yet
+
+	gateways int64                          // revision of the newest save of a gateway
+	unseen   map[string]unseen              // by service: what was saved and the watch has yet to bring
+	waiting  map[string]map[string]struct{} // by host: services whose newest documents, which are not accepted, want it
+}
+
+// unseen is a service's copy that was saved at a revision; nil: it is no longer served.
+type unseen struct {
+	served   *policy.Served
+	revision int64
+}
+
+func newLead(proof *store.Leadership, gaps map[string]bool) *lead {
+	return &lead{proof: proof, gaps: gaps, unseen: map[string]unseen{}, waiting: map[string]map[string]struct{}{}}
 }
 
 // NewDeciding makes a deciding half that follows until it is elected.
 func NewDeciding(c DecidingConfig, s *Serving, m *metrics) *Deciding {
 	return &Deciding{
 		serving: s, store: s.store, metrics: m, config: c, log: c.Log,
-		tracks: map[string]*track{}, reports: map[string]store.Report{}, lost: map[string]lostReplica{},
+		tracks: map[string]*track{}, judging: map[string]struct{}{}, reports: map[string]store.Report{}, lost: map[string]lostReplica{},
 	}
 }
 
@@ -139,10 +157,11 @@ func (d *Deciding) lostLead() <-chan struct{} {
 // begin starts a term: the first beat, and the question whether overlays may have expired before it.
 func (d *Deciding) begin(ctx context.Context, proof *store.Leadership) {
 	now := d.config.Now()
-	d.lead = &lead{proof: proof, gaps: d.serving.gaps(now)}
+	d.lead = newLead(proof, d.serving.gaps(now))
 	d.log.Info("leads", "replica", d.config.ID)
 	d.metrics.leads(true)
 	clear(d.tracks)
+	clear(d.judging)
 	d.tapes = nil
 	d.beat(ctx, now)
 	d.serving.touchAll()
@@ -221,16 +240,41 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 	if work.gateways {
 		d.decideGateways(ctx)
 	}
-	for _, name := range work.names() {
-		if !d.decide(ctx, name, turnInput{now: now, elapsed: elapsed}) {
-			return
-		}
+	if !d.decideAll(ctx, work, turnInput{now: now, elapsed: elapsed}) {
+		return
 	}
 	if tick {
 		d.writeTapes(ctx, now)
 		d.beatIfDue(ctx, now, work)
 		d.yieldIfBlind(now, work)
 	}
+}
+
+// documentsFor is how long a turn goes on with services of which no release runs: those of which one does come first, and are judged every turn.
+const documentsFor = turnEvery / 2
+
+// decideAll decides about the running releases and then about what has changed, as far as there is time. It reports whether this term may go on.
+func (d *Deciding) decideAll(ctx context.Context, w work, in turnInput) bool {
+	d.lead.see(d.serving.revision())
+	for _, name := range w.running {
+		if !d.decide(ctx, name, in) {
+			return false
+		}
+		delete(w.dirty, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.dirty)) {
+		if d.config.Now().Sub(in.now) > documentsFor {
+			w.gateways = false
+			d.serving.putBack(w)
+			poke(d.serving.wake)
+			return true
+		}
+		delete(w.dirty, name)
+		if !d.decide(ctx, name, in) {
+			return false
+		}
+	}
+	return true
 }
 
 // beat proves to every replica that etcd and this leader live.
@@ -290,6 +334,19 @@ func (d *Deciding) elsewhere(name string) int {
 	for id, report := range d.reports {
 		if id != d.config.ID {
 			count += report.Releases[name].Reporting
+		}
+	}
+	return count
+}
+
+// others counts the other replicas that live.
+func (d *Deciding) others() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	count := 0
+	for id := range d.reports {
+		if id != d.config.ID {
+			count++
 		}
 	}
 	return count

@@ -22,7 +22,13 @@ import (
 )
 
 // halves are a serving and a deciding half over a real etcd that the test feeds itself.
-func halves(t *testing.T) (*Serving, *Deciding) {
+func halves(t testing.TB) (*Serving, *Deciding) {
+	t.Helper()
+	etcd := anEtcd(t)
+	return halvesOver(t, etcd)
+}
+
+func anEtcd(t testing.TB) *testenv.Etcd {
 	t.Helper()
 	program, err := testenv.Self(testenv.RoleEtcd)
 	if err != nil {
@@ -32,6 +38,11 @@ func halves(t *testing.T) (*Serving, *Deciding) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return etcd
+}
+
+func halvesOver(t testing.TB, etcd *testenv.Etcd) (*Serving, *Deciding) {
+	t.Helper()
 	s, err := store.Dial(t.Context(), store.Config{Endpoints: []string{etcd.Endpoint()}})
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +141,7 @@ func TestOnlyALeaderAsksPrometheusAndOnlyWhileAReleaseRuns(t *testing.T) {
 	if got := asked(); got != nil {
 		t.Errorf("a follower has %+v", got)
 	}
-	d.lead = &lead{}
+	d.lead = newLead(nil, nil)
 	if got := asked(); len(got) != 1 || !strings.HasPrefix(got[0].Problem, "no Prometheus is named") {
 		t.Errorf("the leader has %+v", got)
 	}
@@ -173,7 +184,7 @@ func TestAnEtcdThatDoesNotAnswerIsLeftAloneForATurn(t *testing.T) {
 	serving, d := halves(t)
 	running(t, serving)
 	now := time.Now()
-	d.lead = &lead{}
+	d.lead = newLead(nil, nil)
 	d.lead.stall(now, fmt.Errorf("save: %w", context.DeadlineExceeded))
 	serving.touchAll()
 	d.turn(t.Context(), false)
@@ -228,6 +239,7 @@ func TestAServiceWhoseServedKeyCannotBeReadIsNotBegunAnew(t *testing.T) {
 	serving.follow(store.Batch{Revision: 9, Relisted: true, Changes: []store.Change{
 		put(store.ServiceDoc, "shop", []byte(shopDocument), 5), put(store.ServedService, "shop", []byte("\xffgarbage"), 6),
 	}})
+	d.lead = newLead(nil, nil)
 	v, _ := serving.view("shop")
 	if turn := d.read("shop", v, turnInput{now: time.Now()}); !turn.Orphan {
 		t.Error("its document would be made live at once")

@@ -17,7 +17,7 @@ type gatewayRead struct {
 	name     string
 	view     gateway
 	others   map[string]policy.Gateway
-	services []string      // that name the gateway
+	services []string      // that name the gateway, if its document is gone
 	lease    time.Duration // the leader's
 }
 
@@ -30,15 +30,24 @@ func (s *Serving) gatewayReads() []gatewayRead {
 		others := s.state.servedGateways()
 		delete(others, name)
 		read := gatewayRead{name: name, view: *s.state.gateways[name], others: others}
-		for service, v := range s.state.services {
-			if v.served.Serves() && slices.Contains(v.served.Service.Gateways, name) {
-				read.services = append(read.services, service)
-			}
+		if read.view.docMod == 0 && read.view.docGone {
+			read.services = s.state.naming(name)
 		}
-		slices.Sort(read.services)
 		reads = append(reads, read)
 	}
 	return reads
+}
+
+// naming lists the services that are served on a gateway, sorted.
+func (s *state) naming(gateway string) []string {
+	var names []string
+	for name, v := range s.services {
+		if v.served.Serves() && slices.Contains(v.served.Service.Gateways, gateway) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // decideGateways accepts or refuses the gateways' newest documents. A service that waits for one is looked at when the watch has brought what was decided:
@@ -69,14 +78,9 @@ func (d *Deciding) decideGateways(ctx context.Context) {
 			return
 		}
 	}
-	d.lookAgain(newest)
-}
-
-// lookAgain has the documents that are not accepted decided about again, when the watch has brought a revision.
-func (d *Deciding) lookAgain(revision int64) {
-	for _, name := range d.serving.touchUnaccepted() {
-		t := d.track(name)
-		t.after = max(t.after, revision)
+	if newest > 0 {
+		d.lead.gateways = newest
+		d.serving.touchUnaccepted()
 	}
 }
 
@@ -161,15 +165,11 @@ func (s *Serving) touchGateways() {
 	s.dirtyGw = true
 }
 
-// touchUnaccepted makes the deciding half look again at the services whose documents are not accepted: what they clashed with may have changed.
-func (s *Serving) touchUnaccepted() (names []string) {
+// touchUnaccepted makes the deciding half look again at the services whose documents are not accepted: the gateway they name may be there now.
+func (s *Serving) touchUnaccepted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, v := range s.state.services {
-		if v.docMod > 0 && (!v.served.Serves() || v.served.Accepted != v.docMod) {
-			s.dirty[name] = true
-			names = append(names, name)
-		}
+	for name := range s.state.index.unaccepted {
+		s.dirty[name] = true
 	}
-	return names
 }

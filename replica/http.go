@@ -3,6 +3,7 @@ package replica
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // ProxyView is one proxy as /proxies tells of it.
@@ -18,8 +20,10 @@ type ProxyView struct {
 	Proxy      string    `json:"proxy"`
 	Gateway    string    `json:"gateway"`
 	Version    string    `json:"version"`
+	Protocol   string    `json:"protocol"` // of xDS: "delta" or "state of the world"
 	Connected  time.Time `json:"connected"`
 	LastSeen   time.Time `json:"lastSeen"`
+	LastReport time.Time `json:"lastReport,omitzero"` // of load or statistics
 	Deadman    string    `json:"deadman"`             // "15s", "off", or "no" for a proxy without ramp layers
 	Known      bool      `json:"known"`               // its gateway exists
 	Pending    int       `json:"pending"`             // responses it has not answered
@@ -27,6 +31,20 @@ type ProxyView struct {
 	Frozen     string    `json:"frozen,omitempty"`
 	Dated      string    `json:"dated,omitempty"` // what its version lacks
 	Rejections []string  `json:"rejections,omitempty"`
+	// Resources are told of only when the proxy is asked for by name.
+	Resources []ResourceView `json:"resources,omitempty"`
+}
+
+// ResourceView is what a proxy has of one resource.
+type ResourceView struct {
+	Type     string    `json:"type"` // "cluster", "endpoints", "listener", "routes", "layer", or the last word of its type URL
+	Name     string    `json:"name"`
+	Version  string    `json:"version,omitempty"` // that it has accepted
+	Since    time.Time `json:"since,omitzero"`
+	Sent     string    `json:"sent,omitempty"`     // version that it has not answered
+	Rejected string    `json:"rejected,omitempty"` // version that it refuses
+	Words    string    `json:"words,omitempty"`    // why, in its own words
+	Missing  bool      `json:"missing,omitempty"`  // it asks for it, and it is not published
 }
 
 // routes is the read-only HTTP of a replica.
@@ -41,9 +59,9 @@ func (r *Replica) routes(registry *prometheus.Registry) http.Handler {
 		}
 		answer(w, http.StatusOK, "ready\n")
 	})
-	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(r.serving.proxies()); err != nil {
+		if err := json.NewEncoder(w).Encode(r.serving.proxies(request.URL.Query()["name"])); err != nil {
 			r.config.Log.Debug("a reader of /proxies went away", "err", err)
 		}
 	})
@@ -77,26 +95,66 @@ func (s *Serving) ready() bool {
 	return s.opened
 }
 
-// proxies lists the proxies connected here.
-func (s *Serving) proxies() []ProxyView {
+// proxies lists the proxies connected here; if names are given only those, and with all that they have.
+func (s *Serving) proxies(names []string) []ProxyView {
 	s.mu.Lock()
 	gateways := s.state.servedGateways()
 	s.mu.Unlock()
 	views := []ProxyView{}
 	for _, p := range s.xds.Proxies() {
-		name, layered := gatewayOf(p.Group)
-		g, known := gateways[name]
-		view := ProxyView{
-			Proxy: p.Node, Gateway: name, Version: p.Version, Connected: p.Connected, LastSeen: p.LastSeen, Deadman: "no",
-			Known: known, Pending: p.Pending, Duplicate: p.Duplicate && !envoy.OfClients(p.Group), Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
+		if len(names) > 0 && !slices.Contains(names, p.Node) {
+			continue
 		}
-		if known && layered {
-			view.Deadman = deadmanText(g)
-		}
-		for _, rejection := range p.Rejections {
-			view.Rejections = append(view.Rejections, rejection.Key.Name+": "+rejection.Words)
+		view := viewOf(p, gateways)
+		if len(names) > 0 {
+			view.Resources = s.resources(p.Stream)
 		}
 		views = append(views, view)
 	}
 	return views
+}
+
+func viewOf(p xds.Proxy, gateways map[string]policy.Gateway) ProxyView {
+	name, layered := gatewayOf(p.Group)
+	g, known := gateways[name]
+	view := ProxyView{
+		Proxy: p.Node, Gateway: name, Version: p.Version, Protocol: p.Protocol.String(), Connected: p.Connected, LastSeen: p.LastSeen, LastReport: p.LastReport,
+		Deadman: "no", Known: known, Pending: p.Pending, Duplicate: p.Duplicate && !envoy.OfClients(p.Group), Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
+	}
+	if known && layered {
+		view.Deadman = deadmanText(g)
+	}
+	for _, rejection := range p.Rejections {
+		view.Rejections = append(view.Rejections, rejection.Key.Name+": "+rejection.Words)
+	}
+	return view
+}
+
+func (s *Serving) resources(stream uint64) (views []ResourceView) {
+	held, _ := s.xds.Held(stream) // one that has left meanwhile has nothing
+	for _, h := range held {
+		view := ResourceView{Type: typeWord(h.Type), Name: h.Name, Version: h.Version, Since: h.Since, Sent: h.Sent, Missing: h.Missing}
+		if h.Refused != nil {
+			view.Rejected, view.Words = h.Refused.Version, h.Refused.Words
+		}
+		views = append(views, view)
+	}
+	return views
+}
+
+// typeWord is a type URL in one word.
+func typeWord(url string) string {
+	switch url {
+	case xds.ClusterType:
+		return "cluster"
+	case xds.EndpointType:
+		return "endpoints"
+	case xds.ListenerType:
+		return "listener"
+	case xds.RouteType:
+		return "routes"
+	case xds.RuntimeType:
+		return "layer"
+	}
+	return url[strings.LastIndexByte(url, '.')+1:]
 }

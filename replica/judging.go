@@ -76,6 +76,7 @@ func (d *Deciding) weigh(name string, reading policy.Reading) {
 		return
 	}
 	t := d.track(name)
+	d.judging[name] = struct{}{}
 	served := t.present(v)
 	if t.evidence == nil || t.evidence.Release != served.Release.ID {
 		t.evidence = d.loadEvidence(name, served)
@@ -111,13 +112,16 @@ func (d *Deciding) loadEvidence(name string, served *policy.Served) *policy.Evid
 
 // forget drops the judges of releases that have ended.
 func (d *Deciding) forget(w work) {
-	for name, t := range d.tracks {
-		if !slices.Contains(w.running, name) {
-			d.endTape(t)
-			t.evidence = nil
-			t.judgement = policy.Judgement{}
-			d.metrics.unjudged(name)
+	for name := range d.judging {
+		if _, running := slices.BinarySearch(w.running, name); running {
+			continue
 		}
+		t := d.track(name)
+		d.endTape(t)
+		t.evidence = nil
+		t.judgement = policy.Judgement{}
+		d.metrics.unjudged(name)
+		delete(d.judging, name)
 	}
 }
 

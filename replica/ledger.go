@@ -8,17 +8,29 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // ledger is a small file in the data folder that remembers which services this replica served, from which etcd cluster. A restarted replica compares it with
 // etcd before it lets proxies in, so that a wiped or restored etcd cannot empty them.
 type ledger struct {
 	path     string
-	written  string   // what the file holds, as far as we know
-	open     bool     // it has been compared; from then on it follows the state
-	former   string   // the etcd cluster that the file was about when it was compared
-	clusters []string // other etcd clusters that were adopted: their proxies are served
+	written  noted     // what the file was written from; zero: not yet, or it must be written anew
+	at       time.Time // when
+	open     bool      // it has been compared; from then on it follows the state
+	former   string    // the etcd cluster that the file was about when it was compared
+	clusters []string  // other etcd clusters that were adopted: their proxies are served
 }
+
+// noted tells one content of the file from another.
+type noted struct {
+	comings uint64 // of the state's index
+	adopted int64
+	first   bool // the file was written at all
+}
+
+// noteEvery is how often the ledger is written at most: it names all services, and thousands may come one after the other.
+const noteEvery = time.Second
 
 // ledgerFile is the file's content.
 type ledgerFile struct {
@@ -62,10 +74,14 @@ func (l *ledger) missing(s *state, cluster string) ([]string, error) {
 	return missing, nil
 }
 
-// note writes the names of the services served now, when they have changed.
-func (l *ledger) note(s *state, cluster string) error {
-	if !l.open {
-		return nil
+// note writes the names of the services served now, when they have changed. When that was done a moment ago it says when it is to be done again.
+func (l *ledger) note(s *state, cluster string, now time.Time) (again time.Time, err error) {
+	content := noted{comings: s.index.comings, adopted: s.adopted, first: true}
+	if !l.open || content == l.written {
+		return time.Time{}, nil
+	}
+	if next := l.at.Add(noteEvery); l.written.first && now.Before(next) {
+		return next, nil
 	}
 	names := []string{}
 	for name, v := range s.services {
@@ -75,24 +91,25 @@ func (l *ledger) note(s *state, cluster string) error {
 	}
 	slices.Sort(names)
 	data, err := json.Marshal(ledgerFile{Cluster: cluster, Services: names, Adopted: s.adopted, Clusters: l.clusters})
-	if err != nil || string(data) == l.written {
-		return err
+	if err != nil {
+		return time.Time{}, err
 	}
+	l.at = now
 	if err := os.WriteFile(l.path+".new", data, 0o600); err != nil {
-		return fmt.Errorf("write the ledger of served services: %w", err)
+		return now.Add(noteEvery), fmt.Errorf("write the ledger of served services: %w", err)
 	}
 	if err := os.Rename(l.path+".new", l.path); err != nil {
-		return fmt.Errorf("write the ledger of served services: %w", err)
+		return now.Add(noteEvery), fmt.Errorf("write the ledger of served services: %w", err)
 	}
-	l.written = string(data)
-	return nil
+	l.written = content
+	return time.Time{}, nil
 }
 
 // adopt starts the ledger anew: what is gone is gone, and proxies that hold what the etcd cluster before this one, or one of the given ones, published are
 // served. It returns all that are adopted.
 func (l *ledger) adopt(foreign []string, cluster string) []string {
 	l.open = true
-	l.written = ""
+	l.written = noted{}
 	for _, other := range append(foreign, l.former) {
 		if other != "" && other != cluster && !l.adopted(other) {
 			l.clusters = append(l.clusters, other)

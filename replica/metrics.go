@@ -28,6 +28,8 @@ type metrics struct {
 	rejections *prometheus.CounterVec
 	heartbeats prometheus.Counter
 	queries    *prometheus.CounterVec
+	routes     routeMetrics
+	limits     *prometheus.CounterVec
 }
 
 // newMetrics registers everything with r. The gauges that are read when asked look at s.
@@ -48,8 +50,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_rejections_total", Help: "xDS responses that proxies rejected, by type."}, []string{"type"}),
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_xds_heartbeats_total", Help: "Dead-man heartbeats sent to proxies."}),
 		queries:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_queries_total", Help: "Prometheus queries asked for both arms, by result."}, []string{"result"}),
+		limits:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_limited_total", Help: "Streams that were ended because they asked for more than they may, by limit."}, []string{"limit"}),
 	}
-	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries)
+	m.routes.register(r)
+	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries, m.limits)
 	return m
 }
 
@@ -57,39 +61,39 @@ func newMetrics(r prometheus.Registerer) *metrics {
 func (m *metrics) watchProxies(r prometheus.Registerer, s *Serving) {
 	r.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_connected", Help: "Proxies connected to this replica."},
-			func() float64 { return float64(len(s.xds.Proxies())) }),
+			func() float64 { return float64(s.xds.Count().Connected) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_pending", Help: "Proxies that have not answered everything they were sent."},
-			func() float64 { return count(s.xds.Proxies(), func(p xds.Proxy) bool { return p.Pending > 0 }) }),
+			func() float64 { return float64(s.xds.Count().Pending) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_rejecting", Help: "Proxies that hold a rejection."},
-			func() float64 { return count(s.xds.Proxies(), func(p xds.Proxy) bool { return len(p.Rejections) > 0 }) }),
+			func() float64 { return float64(s.xds.Count().Rejecting) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_alarms", Help: "Things someone must look at; `rampart why` names them."},
 			func() float64 { return float64(len(s.alarms())) }),
 	)
 }
 
-func count(proxies []xds.Proxy, counts func(xds.Proxy) bool) float64 {
-	n := 0.0
-	for _, p := range proxies {
-		if counts(p) {
-			n++
-		}
-	}
-	return n
-}
-
 // xdsEvent counts what happens on streams.
 func (m *metrics) xdsEvent(e xds.Event) {
-	name := e.Type[strings.LastIndexByte(e.Type, '.')+1:]
 	switch {
 	case e.Kind == xds.ResponseSent && e.Heartbeat:
 		m.heartbeats.Inc()
 	case e.Kind == xds.ResponseSent:
-		m.pushes.WithLabelValues(name).Inc()
+		m.pushes.WithLabelValues(typeLabel(e.Type)).Inc()
 	case e.Kind == xds.ResponseAccepted:
 		m.pushToAck.Observe(e.Took.Seconds())
 	case e.Kind == xds.ResponseRejected:
-		m.rejections.WithLabelValues(name).Inc()
+		m.rejections.WithLabelValues(typeLabel(e.Type)).Inc()
+	case e.Kind == xds.LimitExceeded:
+		m.limits.WithLabelValues(e.Limit).Inc()
 	}
+}
+
+// typeLabel is a type URL as a label. Clients may ask for types of any name, and must not make as many labels.
+func typeLabel(url string) string {
+	switch url {
+	case xds.ClusterType, xds.EndpointType, xds.ListenerType, xds.RouteType, xds.RuntimeType:
+		return url[strings.LastIndexByte(url, '.')+1:]
+	}
+	return "other"
 }
 
 func (m *metrics) followed(revision int64) { m.revision.Set(float64(revision)) }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -32,8 +33,11 @@ type Config struct {
 	LeaderTTL time.Duration
 	// Prometheus is the URL of the server for queries that name none; "" is none.
 	Prometheus string
-	Now        func() time.Time
-	Log        *slog.Logger
+	// Drain is over how long the proxies are sent to the other replicas when this one is asked to end; 0: they are cut off.
+	Drain  time.Duration
+	Limits xds.Limits
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Replica is one rampart process at work.
@@ -60,7 +64,7 @@ func New(c Config) (*Replica, error) {
 	m := newMetrics(registry)
 	r := &Replica{config: c, metrics: m}
 	r.xds = xds.New(xds.Config{
-		Cluster: c.Store.ClusterID(), Group: envoy.GroupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent,
+		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
@@ -73,11 +77,18 @@ func New(c Config) (*Replica, error) {
 		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Queries: r.queries, Now: c.Now, Log: c.Log,
 	}, r.serving, m)
 	r.reporting = Reporting{Serving: r.serving, ID: c.ID, HTTP: c.HTTP.Addr().String(), TTL: c.LeaderTTL}
-	r.grpc = grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
+	r.grpc = grpc.NewServer(xds.GRPCOptions(c.Limits, envoy.Codec())...)
 	r.xds.Register(r.grpc)
 	collector.Register(r.grpc)
 	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	return r, nil
+}
+
+// groupOf puts a proxy into its group, and has what was left undone for a group without proxies done before it is answered.
+func (r *Replica) groupOf(node *corev3.Node, protocol xds.Protocol) string {
+	group := envoy.GroupOf(node, protocol)
+	r.serving.welcome(group)
+	return group
 }
 
 // xdsEvent counts what happens on streams, and names proxies that lack something.
@@ -86,18 +97,29 @@ func (r *Replica) xdsEvent(e xds.Event) {
 	if e.Kind != xds.ProxyConnected {
 		return
 	}
+	r.serving.welcomed(e.Group)
 	if lacks := envoy.Dated(e.Version); lacks != "" {
 		r.config.Log.Warn("an old proxy has connected", "proxy", e.Node, "version", e.Version, "reason", lacks)
 	}
 }
 
-// Run works until ctx ends, then resigns and lets go of proxies, who keep what they have. Any part that fails ends it with a clear error.
+// Run works until ctx ends. Then it resigns, and has its proxies go to the other replicas, if there are any, a few at a time; until the last has gone it goes on serving
+// them. Any part that fails ends it with a clear error.
 func (r *Replica) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(serving)
+	deciding, resign := context.WithCancel(serving)
+	defer resign()
+	resigned := make(chan struct{})
+	group.Go(func() error {
+		defer close(resigned)
+		return ended(deciding, r.deciding.Run(deciding))
+	})
 	for _, run := range []func(context.Context) error{
-		r.serving.Run, r.serving.Sweep, r.deciding.Run, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run,
+		r.serving.Run, r.serving.GoOn, r.serving.Sweep, r.deciding.FollowReplicas, r.reporting.Run, r.xds.Run, r.queries.Run, r.giveBack,
 	} {
-		group.Go(func() error { return ended(ctx, run(ctx)) })
+		group.Go(func() error { return ended(serving, run(serving)) })
 	}
 	group.Go(func() error {
 		if err := r.grpc.Serve(r.config.Xds); !errors.Is(err, grpc.ErrServerStopped) {
@@ -112,12 +134,42 @@ func (r *Replica) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+			resign()
+			<-resigned
+			r.drain(serving)
+		case <-serving.Done():
+		}
+		stop()
 		r.grpc.Stop()
 		return r.http.Close()
 	})
 	return group.Wait()
 }
+
+// drain has the proxies go to other replicas. Without another one they keep what they have, and the sooner this one ends the sooner its successor is there.
+func (r *Replica) drain(ctx context.Context) {
+	others := r.deciding.others()
+	if others == 0 || r.config.Drain <= 0 {
+		return
+	}
+	r.config.Log.Info("drains", "reason", fmt.Sprintf("its proxies go to %d other replicas within %s", others, r.config.Drain))
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		r.grpc.GracefulStop() // tells every connection at once that it takes no more streams; those there are go on
+	}()
+	r.xds.Drain(ctx, r.config.Drain)
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	case <-time.After(drainGrace):
+	}
+}
+
+// drainGrace is how long a replica waits for streams that were told to go: those for reports end with their connections.
+const drainGrace = 500 * time.Millisecond
 
 // ended makes the end of a part that should run for ever an error, unless it was asked to end.
 func ended(ctx context.Context, err error) error {

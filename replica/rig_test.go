@@ -53,6 +53,7 @@ type rig struct {
 	servers []string // xDS addresses of the replicas, in order
 	http    []string
 	stops   []func()
+	parting time.Duration // over which replicas that are stopped drain
 }
 
 func must[T any](t *testing.T) func(T, error) T {
@@ -67,10 +68,11 @@ func must[T any](t *testing.T) func(T, error) T {
 
 // world is what a rig may differ in.
 type world struct {
-	deadman string // of the gateway edge; "" is 6s
-	quota   int    // of etcd, in bytes; 0 is more than any test needs
-	greens  int    // model servers of green beside the first
-	timed   bool   // answers take some time, each another: 10 ms, and 1 % of them 30 ms
+	deadman string        // of the gateway edge; "" is 6s
+	quota   int           // of etcd, in bytes; 0 is more than any test needs
+	greens  int           // model servers of green beside the first
+	drain   time.Duration // of the replicas; 0 cuts proxies off
+	timed   bool          // answers take some time, each another: 10 ms, and 1 % of them 30 ms
 }
 
 // newRig starts everything but the Envoys, with one replica.
@@ -84,7 +86,7 @@ func newRigIn(t *testing.T, w world) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	r := &rig{t: t, ctx: ctx, folder: t.TempDir(), wait: patience, median: time.Millisecond}
+	r := &rig{t: t, ctx: ctx, folder: t.TempDir(), wait: patience, median: time.Millisecond, parting: w.drain}
 	if w.timed {
 		r.median, r.p99 = 10*time.Millisecond, 30*time.Millisecond
 	}
@@ -134,7 +136,7 @@ func (r *rig) startReplicaAt(id, address string) (stop func()) {
 	xdsListener := must[net.Listener](r.t)(net.Listen("tcp", address))
 	httpListener := must[net.Listener](r.t)(net.Listen("tcp", "127.0.0.1:0"))
 	one := must[*replica.Replica](r.t)(replica.New(replica.Config{
-		ID: id, Folder: folder, Store: s, Xds: xdsListener, HTTP: httpListener, LeaderTTL: 3 * time.Second, Now: time.Now, Log: log,
+		ID: id, Folder: folder, Store: s, Xds: xdsListener, HTTP: httpListener, LeaderTTL: 3 * time.Second, Drain: r.parting, Now: time.Now, Log: log,
 	}))
 	done := make(chan error, 1)
 	go func() { done <- one.Run(ctx) }()

@@ -78,11 +78,8 @@ func (d *Deciding) save(ctx context.Context, save store.Save, now time.Time) boo
 		return d.saved(save.Name, err)
 	}
 	served, _ := save.Value.(*policy.Served)
-	taken := served == nil || t.served == nil || t.served.Accepted != served.Accepted
 	t.after, t.mod, t.served = revision, revision, served
-	if taken {
-		d.lookAgain(revision) // a document that clashed with this one may fit now
-	}
+	d.took(save.Name, t, served, revision)
 	t.timed, t.stored = now, now
 	d.serving.await(revision, d.config.Now())
 	d.lead.bridged(served)

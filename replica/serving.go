@@ -27,12 +27,16 @@ type Serving struct {
 	now       func() time.Time
 	log       *slog.Logger
 	wake      chan struct{} // capacity 1: something changed that the deciding half may want to look at
+	later     chan struct{} // capacity 1: something is held for a moment
 	unlatched chan struct{} // capacity 1: a rollback waits to be written to etcd
 	seen      chan struct{} // closed when all that is in etcd was seen once
 
 	mu       sync.Mutex
 	state    *state              // guarded by mu
 	renderer *envoy.Renderer     // guarded by mu
+	gathered []store.Batch       // guarded by mu: what is not looked at yet, because more had arrived already
+	due      time.Time           // guarded by mu: when what is held goes on; zero: nothing is
+	asked    map[string]struct{} // guarded by mu: services that reports are asked for
 	dirty    map[string]bool     // guarded by mu: services changed since the deciding half last looked
 	dirtyGw  bool                // guarded by mu
 	orphans  []string            // guarded by mu: services this data folder knows as served and etcd no longer has
@@ -57,48 +61,8 @@ type ServingConfig struct {
 func NewServing(c ServingConfig, m *metrics) *Serving {
 	return &Serving{
 		id: c.ID, store: c.Store, latch: c.Latch, xds: c.Xds, collector: c.Collector, ledger: newLedger(c.Folder), metrics: m, now: c.Now, log: c.Log,
-		wake: make(chan struct{}, 1), unlatched: make(chan struct{}, 1), seen: make(chan struct{}),
-		state: newState(), renderer: envoy.NewRenderer(), dirty: map[string]bool{}, needs: map[string]string{}, awaited: map[int64]time.Time{},
-	}
-}
-
-// Run follows etcd until ctx ends.
-func (s *Serving) Run(ctx context.Context) error {
-	return s.store.Watch(ctx, func(b store.Batch) error {
-		s.follow(b)
-		return nil
-	})
-}
-
-// follow takes one batch: what it changed is rendered and published at once, at the batch's revision.
-func (s *Serving) follow(b store.Batch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.state.apply(b)
-	if t.beaten {
-		s.xds.Prove(s.now())
-	}
-	if t.adopted {
-		s.adopt(t)
-	}
-	for name := range t.gateways {
-		s.renderGateway(name)
-		s.dirtyGw = true
-	}
-	for name := range t.services {
-		s.renderService(name, s.state.revision)
-		s.dirty[name] = true
-	}
-	s.publish()
-	if len(t.services)+len(t.gateways) > 0 || t.adopted || b.Relisted {
-		s.note()
-	}
-	s.open()
-	s.see()
-	s.metrics.followed(b.Revision)
-	s.arrived()
-	if len(t.services)+len(t.gateways) > 0 || t.adopted {
-		poke(s.wake)
+		wake: make(chan struct{}, 1), later: make(chan struct{}, 1), unlatched: make(chan struct{}, 1), seen: make(chan struct{}),
+		state: newState(), renderer: envoy.NewRenderer(), asked: map[string]struct{}{}, dirty: map[string]bool{}, needs: map[string]string{}, awaited: map[int64]time.Time{},
 	}
 }
 
@@ -126,25 +90,6 @@ func (s *Serving) renderGateway(name string) {
 	case name == policy.DefaultGateway:
 		s.renderer.SetGateway(name, nil, s.state.revision)
 	}
-}
-
-// publish pushes what changed since the last call. The caller holds mu.
-func (s *Serving) publish() { s.xds.Publish(s.state.revision, s.renderer.Flush(s.state.revision)) }
-
-// note tells the collector which services to ask reports for, and the ledger which are served. The caller holds mu.
-func (s *Serving) note() {
-	s.collector.Want(s.wanted())
-	if err := s.ledger.note(s.state, s.store.ClusterID()); err != nil {
-		s.log.Warn("a wiped etcd might not be noticed after a restart", "err", err)
-	}
-}
-
-func (s *Serving) wanted() []envoy.Wanted {
-	var wanted []envoy.Wanted
-	for _, name := range s.state.running() {
-		wanted = append(wanted, envoy.WantedOf(s.state.services[name].served, s.renderer.Settled(name)))
-	}
-	return wanted
 }
 
 // await measures how long the watch takes to bring a revision that this replica saved.
@@ -356,20 +301,6 @@ func words(p xds.Proxy, now time.Time) policy.ProxyWords {
 		w.Says = p.Frozen
 	}
 	return w
-}
-
-// steadySince tells for each proxy of a service since when it has held all that is served now.
-func (s *Serving) steadySince(name string) map[string]time.Time {
-	s.mu.Lock()
-	confirmed := s.renderer.Confirmed(name)
-	s.mu.Unlock()
-	since := map[string]time.Time{}
-	for group, want := range confirmed {
-		for node, at := range s.xds.MetSince(group, want) {
-			since[node] = at
-		}
-	}
-	return since
 }
 
 func (s *Serving) adoptedAt() int64 {

@@ -3,6 +3,7 @@ package replica
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,14 +19,14 @@ type state struct {
 	beat     beat
 	adopted  int64 // mod revision of the newest `adopt`
 	strays   map[string]string
+	index    index // beside services: every change of one of them ends with index.take
 }
 
 // service is everything under one service's keys.
 type service struct {
 	doc       []byte
 	docMod    int64 // 0: there is no document
-	docGone   bool  // the document was deleted by itself while we watched, or its absence was adopted
-	wish      policy.Wish
+	docGone   bool  // the document was deleted by itself while we watched, or its absence was adopted: the wish to stop serving
 	served    *policy.Served
 	servedMod int64 // 0: there is no served key, though served may be kept
 	permits   map[string]int64
@@ -60,8 +61,26 @@ type touched struct {
 	adopted  bool
 }
 
+func newTouched() touched {
+	return touched{services: map[string]bool{}, gateways: map[string]bool{}}
+}
+
+// add puts what a later batch changed to it.
+func (t *touched) add(next touched) {
+	maps.Copy(t.services, next.services)
+	maps.Copy(t.gateways, next.gateways)
+	t.beaten, t.adopted = t.beaten || next.beaten, t.adopted || next.adopted
+}
+
+// hasty reports whether a batch waits for nothing: it may take a release back, or it is a sign of life.
+func hasty(b store.Batch) bool {
+	return b.Relisted || slices.ContainsFunc(b.Changes, func(c store.Change) bool {
+		return c.Kind == store.Permit || c.Kind == store.Beat || c.Kind == store.Adopt
+	})
+}
+
 func newState() *state {
-	return &state{services: map[string]*service{}, gateways: map[string]*gateway{}, strays: map[string]string{}}
+	return &state{services: map[string]*service{}, gateways: map[string]*gateway{}, strays: map[string]string{}, index: newIndex()}
 }
 
 func (s *state) service(name string) *service {
@@ -84,7 +103,7 @@ func (s *state) gateway(name string) *gateway {
 
 // apply takes one batch of the watch and says what it touched.
 func (s *state) apply(b store.Batch) touched {
-	t := touched{services: map[string]bool{}, gateways: map[string]bool{}}
+	t := newTouched()
 	first := s.revision == 0
 	s.revision = b.Revision
 	alone := deliberate(b)
@@ -93,6 +112,7 @@ func (s *state) apply(b store.Batch) touched {
 		case store.ServiceDoc, store.ServedService, store.Permit, store.Pause, store.Order:
 			t.services[c.Name] = true
 			s.service(c.Name).apply(c, alone)
+			s.index.take(c.Name, s.services[c.Name])
 		case store.GatewayDoc, store.ServedGateway:
 			t.gateways[c.Name] = true
 			s.gateway(c.Name).apply(c, alone)
@@ -173,12 +193,24 @@ func (v *service) applyDoc(c store.Change, alone bool) {
 		// In mid-release it is refused for good: it must not stop the service by itself when the release has ended.
 		alone = alone && !v.releasing()
 		v.doc, v.docMod, v.docGone = nil, 0, alone
-		v.wish = policy.Wish{Gone: alone}
 		return
 	}
 	v.doc, v.docMod, v.docGone = c.Value, c.Mod, false
-	v.wish = readWish(c.Name, c.Value, c.Mod)
 }
+
+// wish is the newest document as a decision sees it. Only who decides reads it, and only until it is accepted: to parse a document costs more than all else here.
+func (v *service) wish(name string) policy.Wish {
+	switch {
+	case v.docMod == 0:
+		return policy.Wish{Gone: v.docGone}
+	case v.accepted():
+		return policy.Wish{Mod: v.docMod}
+	}
+	return readWish(name, v.doc, v.docMod)
+}
+
+// accepted reports whether what is served is copied from the newest document.
+func (v *service) accepted() bool { return v.served.Serves() && v.served.Accepted == v.docMod }
 
 // readWish parses a document as it stands in etcd.
 func readWish(name string, value []byte, mod int64) policy.Wish {
@@ -267,7 +299,6 @@ func (s *state) adopt() []string {
 	for name, v := range s.services {
 		if v.docMod == 0 {
 			v.docGone = true
-			v.wish = policy.Wish{Gone: true}
 		}
 		if v.servedMod > 0 || v.served == nil {
 			continue
@@ -277,6 +308,7 @@ func (s *state) adopt() []string {
 			v.served = nil
 			gone = append(gone, name)
 		}
+		s.index.take(name, v)
 	}
 	for _, g := range s.gateways {
 		g.docGone = g.docMod == 0
@@ -307,29 +339,13 @@ func (s *state) servedGateways() map[string]policy.Gateway {
 	return found
 }
 
-// around is what a document of this service must fit in with.
-func (s *state) around(name string) policy.Around {
-	others := map[string]*policy.Served{}
-	for other, v := range s.services {
-		if other != name && v.served.Serves() {
-			others[other] = v.served
-		}
+// gatewayServed returns a gateway that exists.
+func (s *state) gatewayServed(name string) (policy.Gateway, bool) {
+	if g := s.gateways[name]; g != nil && g.served.Serves() && !g.served.Gone {
+		return g.served.Gateway, true
 	}
-	around := policy.Around{Others: others, Gateways: s.servedGateways()}
-	if v := s.services[name]; v != nil {
-		around.Served = v.served
-	}
-	return around
+	return policy.Gateway{Name: policy.DefaultGateway}.WithDefaults(), name == policy.DefaultGateway
 }
 
 // running lists the services with a running release, sorted.
-func (s *state) running() []string {
-	var names []string
-	for name, v := range s.services {
-		if v.releasing() {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
+func (s *state) running() []string { return slices.Sorted(maps.Keys(s.index.running)) }

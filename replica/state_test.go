@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/store"
@@ -60,7 +61,7 @@ func TestADocumentDeletedInMidReleaseIsNotDeletedWhenItEnds(t *testing.T) {
 	}})
 	s.apply(store.Batch{Revision: 7, Changes: []store.Change{gone(store.ServiceDoc, "shop", 7)}})
 	s.apply(store.Batch{Revision: 8, Changes: []store.Change{put(store.ServedService, "shop", servedShop(t, nil), 8)}})
-	if s.services["shop"].wish.Gone {
+	if s.services["shop"].wish("shop").Gone {
 		t.Error("the release has ended, and the service would be stopped")
 	}
 }
@@ -92,7 +93,7 @@ func TestTheLedgerTellsWhatEtcdLacks(t *testing.T) {
 	if missing, err := l.missing(full, "c1"); err != nil || len(missing) > 0 {
 		t.Fatalf("a new folder misses %q, %v", missing, err)
 	}
-	if err := l.note(full, "c1"); err != nil {
+	if _, err := l.note(full, "c1", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	empty := newState()
@@ -114,7 +115,7 @@ func TestTheLedgerTellsWhatEtcdLacks(t *testing.T) {
 	if got := l.adopt([]string{"c2", "c3"}, "c2"); !slices.Equal(got, []string{"c3", "c1"}) {
 		t.Errorf("adopted %q", got)
 	}
-	if err := l.note(full, "c2"); err != nil {
+	if _, err := l.note(full, "c2", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	l = open()
@@ -146,7 +147,7 @@ func TestOnlyALoneDeletionStopsAService(t *testing.T) {
 	} {
 		s := begin()
 		s.apply(c.batch)
-		if got := s.services["shop"].wish.Gone; got != c.gone {
+		if got := s.services["shop"].wish("shop").Gone; got != c.gone {
 			t.Errorf("%s: wish gone %v, want %v", name, got, c.gone)
 		}
 	}
@@ -157,10 +158,10 @@ func TestUnreadableDocumentIsAProblemOfItsKeyOnly(t *testing.T) {
 	s.apply(store.Batch{Revision: 6, Relisted: true, Changes: []store.Change{
 		put(store.ServiceDoc, "shop", []byte("service: [\x00"), 5), put(store.ServiceDoc, "cart", []byte("service: shop\nhosts: [a.example.com]\nbackends: {blue: {}}\nserve: blue\n"), 5),
 	}})
-	if len(s.services["shop"].wish.Problems) == 0 {
+	if len(s.services["shop"].wish("shop").Problems) == 0 {
 		t.Error("garbage was read as a document")
 	}
-	if problems := s.services["cart"].wish.Problems; len(problems) != 1 {
+	if problems := s.services["cart"].wish("cart").Problems; len(problems) != 1 {
 		t.Errorf("a service named otherwise than its key has problems %q, want one", problems)
 	}
 }

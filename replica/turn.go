@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
@@ -21,6 +20,7 @@ type track struct {
 	history   bool      // it is known that the service has none
 	cause     string    // why the release was taken back, if this replica knows
 	tape      *tape     // nil: nothing is being recorded
+	wish      policy.Wish
 }
 
 // work is what one turn has to look at.
@@ -29,15 +29,6 @@ type work struct {
 	running  []string
 	gateways bool
 	deadman  time.Duration // the shortest of all gateways of running releases
-}
-
-// names lists the services to decide about, sorted.
-func (w work) names() []string {
-	all := maps.Clone(w.dirty)
-	for _, name := range w.running {
-		all[name] = true
-	}
-	return slices.Sorted(maps.Keys(all))
 }
 
 // work takes what has changed since it was last called.
@@ -73,10 +64,9 @@ func (s *Serving) again(name string) {
 
 // deadman is the shortest dead-man's time of a service's gateways that have one, and the longest; longest is 0 when the proxies of one never go back by themselves.
 func (s *state) deadman(served *policy.Served) (shortest, longest time.Duration) {
-	gateways := s.servedGateways()
 	endless := false
 	for _, name := range served.Service.Gateways {
-		g, ok := gateways[name]
+		g, ok := s.gatewayServed(name)
 		if !ok || g.Deadman == nil || *g.Deadman == 0 {
 			endless = true
 			continue
@@ -114,6 +104,14 @@ func (d *Deciding) track(name string) *track {
 // forget drops what was found about the service's last release: a new one that begins before the next tick must not be judged by it.
 func (t *track) forget() { t.evidence, t.judgement, t.cause = nil, policy.Judgement{}, "" }
 
+// newest is the newest document, parsed once for as long as it is not accepted.
+func (t *track) newest(name string, v service) policy.Wish {
+	if v.docMod == 0 || v.accepted() || t.wish.Mod != v.docMod {
+		t.wish = v.wish(name)
+	}
+	return t.wish
+}
+
 // about is the judgement of one release: what was found about the one before it convicts nobody.
 func (t *track) about(release string) policy.Judgement {
 	if t.evidence == nil || t.evidence.Release != release {
@@ -140,8 +138,8 @@ type turnInput struct {
 func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	v, revision := d.serving.view(name)
 	t := d.track(name)
-	if t.after > revision {
-		// The watch has yet to bring what was saved last.
+	if t.after > revision || d.lead.gateways > revision && v.docMod > 0 && !v.accepted() {
+		// The watch has yet to bring what was saved last, or the gateways that a document may name.
 		d.serving.again(name)
 		return true
 	}
@@ -191,7 +189,7 @@ func (l *lead) bridged(served *policy.Served) {
 func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 	t := d.track(name)
 	turn := policy.Turn{
-		Now: in.now, Elapsed: in.elapsed, Served: t.present(v), Wish: v.wish, Permit: v.permitted(), Paused: v.paused, Order: v.order,
+		Now: in.now, Elapsed: in.elapsed, Served: t.present(v), Wish: t.newest(name, v), Permit: v.permitted(), Paused: v.paused, Order: v.order,
 		Orphan: d.orphan(name, v), Restore: v.restore,
 	}
 	d.serving.mu.Lock()
@@ -199,10 +197,10 @@ func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 	if v.served.Serves() {
 		_, turn.Deadman = d.serving.state.deadman(v.served)
 	}
-	if v.docMod > 0 && (!v.served.Serves() || v.served.Accepted != v.docMod) {
-		turn.Around = d.serving.state.around(name)
-	}
 	d.serving.mu.Unlock()
+	if v.docMod > 0 && !v.accepted() {
+		turn.Around = d.around(name, t, turn)
+	}
 	if v.served.Serves() && v.served.Release != nil {
 		release := v.served.Release
 		turn.Fleet = d.mergedFleet(name, v, in.now)

@@ -67,8 +67,8 @@ func (s *Store) Service(ctx context.Context, name string) (ServiceView, error) {
 
 // Put writes all documents in one transaction, or none: it fails with ErrStale, and names the keys, when one of them is no longer as it was read.
 func (s *Store) Put(ctx context.Context, writes []Write) error {
-	if len(writes) > maxOps {
-		return fmt.Errorf("put %d documents: more than %d do not go into one transaction", len(writes), maxOps)
+	if len(writes) > MaxWrites {
+		return fmt.Errorf("put %d documents: more than %d do not go into one transaction", len(writes), MaxWrites)
 	}
 	// Everything is looked at before the first byte is sent: one bad document stops all.
 	d := draft{}

@@ -48,7 +48,7 @@ func TestDocumentsAreAllPutOrNone(t *testing.T) {
 			t.Errorf("%s was put", name)
 		}
 	}
-	if err := s.Put(t.Context(), make([]Write, maxOps+1)); err == nil {
+	if err := s.Put(t.Context(), make([]Write, MaxWrites+1)); err == nil {
 		t.Error("too many documents were put")
 	}
 }

@@ -20,8 +20,8 @@ import (
 const (
 	// MaxValue is the most bytes that one value may have.
 	MaxValue = 256 << 10
-	// maxOps is the most operations of one transaction; etcd's own limit is 128.
-	maxOps = 64
+	// MaxWrites is the most documents that one Put may have; etcd's own limit is 128 operations in a transaction.
+	MaxWrites = 64
 
 	dialTimeout = 5 * time.Second // when the caller names none
 	callTimeout = 5 * time.Second // for one call, whatever the caller's context allows

@@ -39,6 +39,7 @@ type Batch struct {
 	Revision int64
 	Changes  []Change
 	Relisted bool // the changes make the follower equal to a listing; deletions are synthesised
+	More     bool // more has arrived already: as a rule another batch follows at once
 }
 
 // Watch follows the documents, their served copies, permits, pauses, orders, the beat and strays, and calls each with one batch per revision, in order:
@@ -162,7 +163,7 @@ func (f *follower) list(ctx context.Context) error {
 func (f *follower) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	answers := f.store.client.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(f.revision+1))
+	answers := queued(ctx, f.store.client.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(f.revision+1)))
 	ask := time.NewTicker(progressEvery)
 	defer ask.Stop()
 	silence := time.NewTimer(silentAfter)
@@ -180,11 +181,30 @@ func (f *follower) watch(ctx context.Context) error {
 				return errEnded
 			}
 			silence.Reset(silentAfter)
-			if err := f.take(answer); err != nil {
+			if err := f.take(answer, len(answers) > 0); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// queueSize is how many answers of a watch are taken from the client before they are looked at. It only has to tell one from many.
+const queueSize = 64
+
+// queued takes answers as they come, so that it can be seen whether more of them are there.
+func queued(ctx context.Context, from clientv3.WatchChan) <-chan clientv3.WatchResponse {
+	to := make(chan clientv3.WatchResponse, queueSize)
+	go func() {
+		defer close(to)
+		for answer := range from {
+			select {
+			case to <- answer:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return to
 }
 
 // askProgress makes etcd say how far the watch is. It does not wait for a stream that is being opened anew: silence is noticed by its own timer.
@@ -194,8 +214,8 @@ func (f *follower) askProgress(ctx context.Context) {
 	_ = f.store.client.RequestProgress(short)
 }
 
-// take delivers one answer of the watch: none, one or many revisions, each whole.
-func (f *follower) take(answer clientv3.WatchResponse) error {
+// take delivers one answer of the watch: none, one or many revisions, each whole. More says that another answer is there.
+func (f *follower) take(answer clientv3.WatchResponse, more bool) error {
 	if answer.CompactRevision != 0 {
 		f.relist = true
 	}
@@ -214,7 +234,8 @@ func (f *follower) take(answer clientv3.WatchResponse) error {
 		if end < 0 {
 			end = len(events)
 		}
-		if err := f.takeRevision(revision, events[:end]); err != nil {
+		batch := Batch{Revision: revision, More: more || end < len(events)}
+		if err := f.takeRevision(batch, events[:end]); err != nil {
 			return err
 		}
 		events = events[end:]
@@ -224,12 +245,12 @@ func (f *follower) take(answer clientv3.WatchResponse) error {
 	return nil
 }
 
-func (f *follower) takeRevision(revision int64, events []*clientv3.Event) error {
+func (f *follower) takeRevision(batch Batch, events []*clientv3.Event) error {
+	revision := batch.Revision
 	if revision <= f.revision {
 		// etcd promises not to repeat itself; what has been delivered is not delivered again in any case.
 		return nil
 	}
-	batch := Batch{Revision: revision}
 	for _, event := range events {
 		key := string(event.Kv.Key)
 		if !f.wanted(parse(key).kind) {

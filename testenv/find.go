@@ -17,18 +17,15 @@ const oldestEnvoy = 38
 
 var (
 	errNoEnvoy      = errors.New("find an Envoy: neither $ENVOY nor an envoy of at least 1.38 on the PATH nor one in .build; `make envoy` fetches it")
+	errNoOldest     = errors.New("find the oldest Envoy that is served: neither $ENVOY_OLDEST nor one in .build; `make envoy` fetches it")
 	errNoPrometheus = errors.New("find a Prometheus: neither $PROMETHEUS nor a prometheus on the PATH nor one in .build; `make prometheus` fetches it")
 )
 
 // FindEnvoy is the path of the Envoy to use: $ENVOY, an envoy of at least 1.38 on the PATH, or the one that `make envoy` fetched, looked for in .build of
 // the working folder, of the folder of our own binary, and of the folders above them.
 func FindEnvoy() (string, error) {
-	if path := os.Getenv("ENVOY"); path != "" {
-		found, err := exec.LookPath(path)
-		if err != nil {
-			return "", fmt.Errorf("find the Envoy that $ENVOY names: %w", err)
-		}
-		return filepath.Abs(found)
+	if os.Getenv("ENVOY") != "" {
+		return named("ENVOY")
 	}
 	if path, err := exec.LookPath("envoy"); err == nil && recent(path) {
 		return filepath.Abs(path)
@@ -39,14 +36,30 @@ func FindEnvoy() (string, error) {
 	return "", errNoEnvoy
 }
 
+// FindOldestEnvoy is the path of an Envoy of the oldest release that rampart serves: $ENVOY_OLDEST, or the one that `make envoy` fetched, looked for as FindEnvoy does.
+func FindOldestEnvoy() (string, error) {
+	if os.Getenv("ENVOY_OLDEST") != "" {
+		return named("ENVOY_OLDEST")
+	}
+	if path := fetched(filepath.Join("envoy-oldest", "*", "envoy")); path != "" {
+		return path, nil
+	}
+	return "", errNoOldest
+}
+
+// named is the program that a variable of the environment names.
+func named(variable string) (string, error) {
+	found, err := exec.LookPath(os.Getenv(variable))
+	if err != nil {
+		return "", fmt.Errorf("find what $%s names: %w", variable, err)
+	}
+	return filepath.Abs(found)
+}
+
 // FindPrometheus is the path of the Prometheus to use: $PROMETHEUS, one on the PATH, or the one that `make prometheus` fetched, looked for as FindEnvoy does.
 func FindPrometheus() (string, error) {
-	if path := os.Getenv("PROMETHEUS"); path != "" {
-		found, err := exec.LookPath(path)
-		if err != nil {
-			return "", fmt.Errorf("find the Prometheus that $PROMETHEUS names: %w", err)
-		}
-		return filepath.Abs(found)
+	if os.Getenv("PROMETHEUS") != "" {
+		return named("PROMETHEUS")
 	}
 	if path, err := exec.LookPath("prometheus"); err == nil {
 		return filepath.Abs(path)

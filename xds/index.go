@@ -26,6 +26,10 @@ type group struct {
 	packs []*pack
 	// sessions are ordered by stream number. Guarded by mu.
 	sessions []*session
+	// moves counts what may have changed how far a stream has come, and verdicts what was found last.
+	// Guarded by mu.
+	moves    moves
+	verdicts map[asking]*verdict
 	// dead: nothing was published and the last stream left, so the server forgot the group. Guarded
 	// by mu.
 	dead bool
@@ -106,9 +110,9 @@ type variant struct {
 	included bits   // fixed
 	kept     []Part // fixed: former contents of parts whose needs the stream does not meet yet
 
-	body  []byte // guarded by the group's mu: field `resources` of the response, ready to send; nil until first sent
-	beat  []byte // guarded by the group's mu: the same without the resource's body
-	anyAt int    // guarded by the group's mu: where in body the same field of the state of the world begins
+	body    []byte // guarded by the group's mu: see encoded; nil until first sent alone
+	beat    []byte // guarded by the group's mu: the same without the resource itself; nil until first sent
+	worldAt int    // guarded by the group's mu: where in body the element of the state of the world begins
 }
 
 func newEntry(r Resource, cluster string, revision int64) *entry {
@@ -296,6 +300,9 @@ func (g *group) publish(u Update, origin version) []*session {
 	}
 	if len(set)+len(gone) == 0 {
 		return nil
+	}
+	for _, c := range slices.Concat(set, gone) {
+		g.moves.moved(c.Type)
 	}
 	concerned := make([]*session, 0, len(g.sessions))
 	for _, s := range g.sessions {

@@ -63,7 +63,8 @@ const (
 	maxHeaderBytes   = 16 << 10
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
-	readBuffer       = 2 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
+	readBuffer       = 4 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
+	writeBuffer      = 8 << 10 // a step is some hundred bytes; grpc-go takes twice this for as long as it writes
 )
 
 // GRPCOptions returns the options that a grpc.Server for proxies needs. Messages of other services
@@ -84,6 +85,8 @@ func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ReadBufferSize(readBuffer),
+		grpc.WriteBufferSize(writeBuffer),
+		grpc.InTapHandle(leashed),
 	}
 }
 

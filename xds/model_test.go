@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,6 +32,7 @@ func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
 			"reconnect":   func(*rapid.T) { w.reconnect() },
 			"resubscribe": func(rt *rapid.T) { w.resubscribe(rt) },
 			"toggle":      func(*rapid.T) { w.toggle() },
+			"ask":         func(*rapid.T) { w.ask() },
 			"fold": func(*rapid.T) {
 				w.now = w.now.Add(foldAfter)
 				w.s.each(func(one *session) { one.fold(w.now) })
@@ -176,6 +178,26 @@ func (w *world) settle() {
 		w.t.Fatalf("subscriptions without an answer: %v", w.p.asked)
 	}
 	w.meets()
+}
+
+// ask checks that what the server remembers of an earlier answer is what it would find now.
+func (w *world) ask() {
+	var want []Requirement
+	for _, key := range slices.SortedFunc(maps.Keys(w.live), func(a, b Key) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name)) }) {
+		if key.Type == ClusterType || w.p.wants[key.Type][key.Name] {
+			want = append(want, Requirement{Key: key, Revision: 1})
+		}
+	}
+	said := w.s.Standing("edge", want)
+	since := maps.Clone(w.s.MetSince("edge", want))
+	g := w.s.find("edge")
+	clear(g.verdicts)
+	if now := w.s.Standing("edge", want); said.Met != now.Met || said.Rejected != now.Rejected || !said.LastAck.Equal(now.LastAck) {
+		w.t.Fatalf("remembered %+v, found %+v", said, now)
+	}
+	if now := w.s.MetSince("edge", want); !maps.Equal(since, now) {
+		w.t.Fatalf("remembered %v, found %v", since, now)
+	}
 }
 
 // meets checks that the server knows that the proxy has everything.

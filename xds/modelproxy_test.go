@@ -51,7 +51,7 @@ func (w *world) connect() {
 		}
 		if i == 0 {
 			r.Node = &corev3.Node{Id: "n1", Cluster: "edge"}
-			one, err := w.s.join(nil, w.requested(r))
+			one, err := w.s.join(nobody(), w.requested(r))
 			w.check(err)
 			p.session = one
 		}

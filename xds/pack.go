@@ -49,7 +49,7 @@ func (p *pack) bytes(protocol Protocol, now time.Time) []byte {
 		}
 		all := make([]byte, 0, size)
 		for _, e := range p.plain {
-			all = append(all, e.full.encoded(protocol)...)
+			all = e.full.append(all, protocol)
 		}
 		p.encoded[protocol] = all
 	}

@@ -3,9 +3,6 @@ package xds
 import (
 	"fmt"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // neverWaits is how many unanswered bytes a stream may have for the next send to return at once: grpc-go queues a message, whatever its size, while less than 64 KiB
@@ -48,20 +45,12 @@ func (s *session) deliver(f *flight, m frame) bool {
 	err := s.server.contain(s.node, func() error { return s.stream.SendMsg(m) })
 	s.writing.Store(0)
 	if err != nil {
-		s.end(ended(fmt.Errorf("send to %s: %w", s.node, err)))
+		s.kick(ended(fmt.Errorf("send to %s: %w", s.node, err)))
 		s.server.queue.rest(s)
 		return false
 	}
 	s.server.report(Event{Kind: ResponseSent, Node: s.node, Group: s.group.name, Type: f.t.url, Heartbeat: f.beat})
 	return true
-}
-
-// end lets the stream's handler return.
-func (s *session) end(err error) {
-	if err == nil {
-		err = status.Error(codes.Canceled, "the client has gone")
-	}
-	s.kick(err)
 }
 
 // upcoming returns the next message, and whether to send it may have to wait for the proxy. When there is none, it has the stream looked at when something is due.
@@ -73,6 +62,9 @@ func (s *session) upcoming(now time.Time) (f *flight, m frame, mayWait bool) {
 	}
 	before := s.unanswered
 	if f := s.next(now); f != nil {
+		if !f.beat {
+			s.group.moves.moved(f.t.url)
+		}
 		return f, s.launch(f), before > neverWaits
 	}
 	s.arm(now)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"strconv"
 	"sync"
@@ -18,6 +19,7 @@ import (
 const (
 	defaultGrace       = 5 * time.Second
 	defaultSilentAfter = 20 * time.Second
+	drainStep          = 10 * time.Millisecond
 )
 
 // Server serves what is published to it over aggregated discovery streams. Its methods may be
@@ -101,6 +103,32 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			s.expelSilent(s.now())
+		}
+	}
+}
+
+// Drain lets no more streams in and ends those there are one by one, in random order, over this time: their proxies go elsewhere, and not all at once. It returns when
+// all were told, or ctx ends.
+func (s *Server) Drain(ctx context.Context, over time.Duration) {
+	s.closed.Store(true)
+	var all []*session
+	s.each(func(one *session) { all = append(all, one) })
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	pause := time.NewTicker(drainStep)
+	defer pause.Stop()
+	began, told := s.now(), 0
+	for told < len(all) {
+		due := len(all)
+		if gone := s.now().Sub(began); gone < over {
+			due = int(int64(len(all)) * int64(gone) / int64(over))
+		}
+		for ; told < due; told++ {
+			all[told].kick(status.Error(codes.Unavailable, "this server is shutting down: another one goes on"))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
 		}
 	}
 }

@@ -24,9 +24,10 @@ type session struct {
 	stream   stream
 	came     time.Time
 
-	kicked chan error   // capacity 1: why the server ends the stream
-	seen   atomic.Int64 // when anything last came from this node, as time since Server.epoch
-	turn   turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
+	leash  *leash
+	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
+	seen   atomic.Int64          // when anything last came from this node, as time since Server.epoch
+	turn   turn                  // guarded by Server.queue.mu: whether a sender has it, or is to have it
 
 	// writing is since when a send that may wait is under way, as time since Server.epoch; 0: none is.
 	writing atomic.Int64
@@ -34,6 +35,7 @@ type session struct {
 	// Guarded by group.mu.
 	gone       bool                // the stream has ended
 	types      []*interest         // in the order in which they are sent
+	ranked     [unranked]*interest // those of them that have a rank, by it
 	flights    []*flight           // unanswered responses
 	unanswered int                 // bytes of them
 	nonces     uint64              // responses so far
@@ -105,11 +107,17 @@ func rank(url string) int {
 	case RuntimeType:
 		return 4
 	}
-	return 5
+	return unranked
 }
+
+// unranked is the rank of all other types.
+const unranked = 5
 
 // interest returns what the stream wants of a type, nil if it never asked.
 func (s *session) interest(url string) *interest {
+	if r := rank(url); r < unranked {
+		return s.ranked[r]
+	}
 	for _, t := range s.types {
 		if t.url == url {
 			return t
@@ -124,6 +132,9 @@ func (s *session) begin(url string) *interest {
 		t.full = url == ClusterType || url == ListenerType
 	} else {
 		t.solo = url == RuntimeType
+	}
+	if r := rank(url); r < unranked {
+		s.ranked[r] = t
 	}
 	s.types = append(s.types, t)
 	slices.SortStableFunc(s.types, func(a, b *interest) int { return cmp.Compare(rank(a.url), rank(b.url)) })
@@ -152,9 +163,8 @@ func (s *session) mark(key Key, why cause) bool {
 
 // kick ends the stream. Only the first reason counts.
 func (s *session) kick(err error) {
-	select {
-	case s.kicked <- err:
-	default:
+	if s.reason.CompareAndSwap(nil, &err) {
+		s.leash.end()
 	}
 }
 

@@ -21,13 +21,16 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	standing := Standing{}
+	if v := g.verdictBefore(want, now); v != nil {
+		return v.standing
+	}
+	standing, wanted := Standing{}, g.find(want)
 	for _, one := range g.sessions {
 		if !one.concerned(want) {
 			continue
 		}
 		standing.Connected++
-		since, met := one.metSince(want, reached, now)
+		since, met := one.metSince(wanted, reached, now)
 		if met {
 			standing.Met++
 			standing.LastAck = latest(standing.LastAck, since)
@@ -38,30 +41,139 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 			standing.Rejected++
 		}
 	}
+	g.remember(want, standing, now)
 	return standing
+}
+
+// verdict is a Standing in which all had come as far as was asked. It is good for as long as nothing
+// moves in its group, and no TTL can run out.
+type verdict struct {
+	want     []Requirement
+	standing Standing
+	since    map[string]time.Time // as MetSince; nil: not asked yet
+	moves    moves                // the group's, when it was found
+	until    time.Time
+}
+
+// asking is what one who asks again asks alike.
+type asking struct {
+	first, last Requirement
+	n           int
+}
+
+const maxVerdicts = 1024
+
+// moves counts, by the rank of its type, what may have changed how far a stream has come with it.
+type moves [unranked + 1]uint64
+
+func (m *moves) moved(url string) {
+	m[rank(url)]++
+	if url == ClusterType {
+		m[rank(EndpointType)]++ // a cluster that leaves takes its endpoints along
+	}
+}
+
+func (m *moves) movedAll() {
+	for i := range m {
+		m[i]++
+	}
+}
+
+// movedSince reports whether something of what is wanted has moved until then.
+func (m *moves) movedSince(then moves, want []Requirement) bool {
+	moved := func(url string) bool { return m[rank(url)] != then[rank(url)] }
+	return m[unranked] != then[unranked] || slices.ContainsFunc(want, func(w Requirement) bool { return moved(w.Type) || moved(w.Given.Type) })
+}
+
+func askingOf(want []Requirement) asking {
+	if len(want) == 0 {
+		return asking{}
+	}
+	return asking{first: want[0], last: want[len(want)-1], n: len(want)}
+}
+
+// verdictBefore returns what was found when the same was asked before and nothing has moved since,
+// nil if that is not known. The caller holds mu.
+func (g *group) verdictBefore(want []Requirement, now time.Time) *verdict {
+	v := g.verdicts[askingOf(want)]
+	if v == nil || v.moves.movedSince(g.moves, want) || !now.Before(v.until) || !slices.Equal(v.want, want) {
+		return nil
+	}
+	return v
+}
+
+// remember keeps what was found if all met it. Who asks once a turn for each running release would
+// otherwise look at each proxy although none has moved. The caller holds mu.
+func (g *group) remember(want []Requirement, found Standing, now time.Time) {
+	if found.Met < found.Connected || found.Rejected > 0 {
+		return
+	}
+	v := &verdict{want: slices.Clone(want), standing: found, moves: g.moves, until: now.Add(verdictKept)}
+	for _, w := range want {
+		e := g.entry(w.Key)
+		if e == nil || e.TTL == 0 {
+			continue
+		}
+		for _, one := range g.sessions {
+			if t := one.interest(w.Type); t != nil && t.apart[w.Name] != nil {
+				v.until = earliest(v.until, t.apart[w.Name].fed.Add(e.TTL))
+			}
+		}
+	}
+	if len(g.verdicts) >= maxVerdicts {
+		clear(g.verdicts)
+	}
+	put(&g.verdicts, askingOf(want), v)
+}
+
+// verdictKept bounds how long a verdict is believed.
+const verdictKept = 10 * time.Second
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // MetSince tells for each node of the group that meets all of want since when it has done so
 // without a break: the ACK of the requirement it met last. A node with several streams is named
-// only if all of them do.
+// only if all of them do. The map must not be changed: who asks again may get the same one.
 func (s *Server) MetSince(groupName string, want []Requirement) map[string]time.Time {
-	met := map[string]time.Time{}
 	g := s.find(groupName)
 	if g == nil {
-		return met
+		return nil
 	}
 	now, reached := s.now(), s.reached()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	v := g.verdictBefore(want, now)
+	if v == nil {
+		return g.metSince(want, reached, now)
+	}
+	if v.since == nil {
+		v.since = g.metSince(want, reached, now)
+	}
+	return v.since
+}
+
+// metSince is MetSince without what was found before. The caller holds mu.
+func (g *group) metSince(want []Requirement, reached int64, now time.Time) map[string]time.Time {
+	met := make(map[string]time.Time, len(g.sessions))
+	wanted := g.find(want)
+	var not []string
 	for _, one := range g.sessions {
-		if since, ok := one.metSince(want, reached, now); ok && one.concerned(want) {
+		if !one.concerned(want) {
+			continue
+		}
+		if since, ok := one.metSince(wanted, reached, now); ok {
 			met[one.node] = latest(met[one.node], since)
+		} else {
+			not = append(not, one.node)
 		}
 	}
-	for _, one := range g.sessions {
-		if _, ok := one.metSince(want, reached, now); !ok {
-			delete(met, one.node)
-		}
+	for _, node := range not {
+		delete(met, node)
 	}
 	return met
 }
@@ -90,8 +202,28 @@ func (s *session) concerned(want []Requirement) bool {
 
 // owes reports whether a requirement is for this stream.
 func (s *session) owes(w Requirement) bool {
+	if w.Given == (Key{}) {
+		return true
+	}
 	t := s.interest(w.Given.Type)
-	return w.Given == (Key{}) || t != nil && t.wants(w.Given.Name)
+	return t != nil && t.wants(w.Given.Name)
+}
+
+// sought is a Requirement and what is published of it, nil if nothing is.
+type sought struct {
+	Requirement
+	e *entry
+}
+
+// find looks up what is required. The caller holds mu.
+func (g *group) find(want []Requirement) []sought {
+	found := make([]sought, len(want))
+	for i, w := range want {
+		found[i] = sought{w, g.entry(w.Key)}
+	}
+	// What changes most often comes first: most streams that lack something lack that.
+	slices.SortStableFunc(found, func(a, b sought) int { return cmp.Compare(rank(b.Type), rank(a.Type)) })
+	return found
 }
 
 // find returns a group, nil if nobody ever spoke of it.
@@ -103,17 +235,17 @@ func (s *Server) find(name string) *group {
 
 // metSince reports whether the stream meets all of want, and since when. Without any requirement it
 // has since it came.
-func (s *session) metSince(want []Requirement, reached int64, now time.Time) (since time.Time, met bool) {
+func (s *session) metSince(want []sought, reached int64, now time.Time) (since time.Time, met bool) {
 	since = s.came
 	for _, w := range want {
-		if !s.owes(w) {
+		if !s.owes(w.Requirement) {
 			continue
 		}
-		e, t := s.group.entry(w.Key), s.interest(w.Type)
-		if e == nil || t == nil {
+		t := s.interest(w.Type)
+		if w.e == nil || t == nil {
 			return time.Time{}, false
 		}
-		at, ok := s.hasSince(t, w, max(reached, e.revision), now)
+		at, ok := t.hasSince(w, max(reached, w.e.revision), now)
 		if !ok {
 			return time.Time{}, false
 		}
@@ -123,12 +255,12 @@ func (s *session) metSince(want []Requirement, reached int64, now time.Time) (si
 }
 
 // hasSince reports whether the stream has a resource that is published, and since when.
-func (s *session) hasSince(t *interest, w Requirement, reached int64, now time.Time) (time.Time, bool) {
-	e, h := s.group.entry(w.Key), t.apart[w.Name]
+func (t *interest) hasSince(w sought, reached int64, now time.Time) (time.Time, bool) {
+	h := t.apart[w.Name]
 	if h == nil {
-		return t.settled, t.base == accepted && e.plain() && reached >= w.Revision && t.wants(w.Name)
+		return t.settled, t.base == accepted && w.e.plain() && reached >= w.Revision && t.wants(w.Name)
 	}
-	since, ok := h.metSince(e, reached, w.Revision)
+	since, ok := h.metSince(w.e, reached, w.Revision)
 	return since, ok && !h.expired(now)
 }
 
@@ -165,10 +297,31 @@ func (h *holding) expired(now time.Time) bool {
 // refuses reports whether the stream rejected one of the wanted resources and has accepted nothing
 // of it since.
 func (s *session) refuses(want []Requirement) bool {
-	return slices.ContainsFunc(want, func(w Requirement) bool {
+	return len(s.rejections) > 0 && slices.ContainsFunc(want, func(w Requirement) bool {
 		_, refused := s.rejections[w.Key]
 		return refused
 	})
+}
+
+// Counts says how many proxies there are.
+type Counts struct {
+	Connected int
+	Pending   int // that have not answered all that they were sent
+	Rejecting int // that hold a rejection
+}
+
+// Count counts the streams.
+func (s *Server) Count() (c Counts) {
+	s.each(func(one *session) {
+		c.Connected++
+		if len(one.flights) > 0 {
+			c.Pending++
+		}
+		if len(one.rejections) > 0 {
+			c.Rejecting++
+		}
+	})
+	return c
 }
 
 // Proxies lists the streams, ordered by number.
@@ -182,8 +335,11 @@ func (s *Server) Proxies() []Proxy {
 // proxy is the stream as operators see it. The caller holds group.mu.
 func (s *session) proxy() Proxy {
 	p := Proxy{
-		Stream: s.id, Node: s.node, Group: s.group.name, Version: s.version, Connected: s.came, LastSeen: s.lastSeen(),
+		Stream: s.id, Node: s.node, Group: s.group.name, Version: s.version, Protocol: s.protocol, Connected: s.came, LastSeen: s.lastSeen(),
 		Frozen: s.frozen(), Pending: len(s.flights), Duplicate: s.server.duplicate(s.peer),
+	}
+	if touched := s.peer.touched.Load(); touched > 0 {
+		p.LastReport = s.server.epoch.Add(time.Duration(touched))
 	}
 	if t := s.interest(RuntimeType); t != nil {
 		p.Layers = t.names.len()

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 )
 
 // stream is what a session uses of a grpc.ServerStream.
@@ -25,7 +28,7 @@ type stream interface {
 	RecvMsg(m any) error
 }
 
-// Register offers the aggregated discovery service, in both protocols. The server must have been made with GRPCOptions.
+// Register offers the aggregated discovery service, in both protocols, and the client status discovery service. The server must have been made with GRPCOptions.
 func (s *Server) Register(to grpc.ServiceRegistrar) {
 	offer := func(name string, p Protocol) grpc.StreamDesc {
 		return grpc.StreamDesc{
@@ -39,14 +42,63 @@ func (s *Server) Register(to grpc.ServiceRegistrar) {
 		Streams:     []grpc.StreamDesc{offer("StreamAggregatedResources", StateOfTheWorld), offer("DeltaAggregatedResources", Delta)},
 		Metadata:    discoveryv3.AggregatedDiscoveryService_ServiceDesc.Metadata,
 	}, s)
+	s.registerStatus(to)
 }
 
-// discover serves one proxy until its stream ends. A goroutine of its own receives, so that this one can end the stream even while its client says nothing; what is
-// sent, the server's senders send.
+// leash is a stream's context, by which the server ends the stream though its handler waits for the client: a handler that returns ends its stream, but one that
+// waits cannot return; and a goroutine more for each stream, only to be able to, would cost each proxy 8 kB. What the client then reads is DeadlineExceeded, which
+// grpc-go makes of the context's error; the server's own words are in its log.
+type leash struct {
+	context.Context
+	cancel context.CancelFunc
+	cut    atomic.Bool // the server ended the stream
+}
+
+// leashKey is where a stream's context has its leash.
+type leashKey struct{}
+
+// leashed puts a stream on a leash before it begins to wait on its context.
+func leashed(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	l := &leash{}
+	l.Context, l.cancel = context.WithCancel(ctx)
+	return l, nil
+}
+
+// Value is the leash itself, beside what the context has.
+func (l *leash) Value(key any) any {
+	if key == (leashKey{}) {
+		return l
+	}
+	return l.Context.Value(key)
+}
+
+// Err tells an end that the server made from one that the client made.
+func (l *leash) Err() error {
+	if err := l.Context.Err(); err == nil || !l.cut.Load() {
+		return err
+	}
+	return context.DeadlineExceeded
+}
+
+// end ends the stream.
+func (l *leash) end() {
+	l.cut.Store(true)
+	l.cancel()
+}
+
+// discover serves one proxy until its stream ends. It only receives: what is sent, the server's senders send.
 func (s *Server) discover(on stream, p Protocol) error {
-	if s.opened.Load() == nil || s.closed.Load() {
+	switch {
+	case s.closed.Load():
+		return status.Error(codes.Unavailable, "this server is shutting down")
+	case s.opened.Load() == nil:
 		return status.Error(codes.Unavailable, "this server has not caught up with etcd yet")
 	}
+	held, leads := on.Context().Value(leashKey{}).(*leash)
+	if !leads {
+		return status.Error(codes.Internal, "this server was not made with xds.GRPCOptions")
+	}
+	defer held.cancel()
 	first := &request{protocol: p}
 	if err := on.RecvMsg(first); err != nil {
 		return ended(err)
@@ -59,20 +111,12 @@ func (s *Server) discover(on stream, p Protocol) error {
 	if s.closed.Load() {
 		return status.Error(codes.Unavailable, "this server is shutting down")
 	}
-	// Returning cancels the stream's context, which ends the receiver. The channel holds its end, so
-	// that it does not wait for a reader that has gone.
-	end := make(chan error, 1)
-	go func() { end <- s.contain(one.node, func() error { return one.receive(first) }) }()
-	select {
-	case err := <-end:
-		return err
-	case err := <-one.kicked:
-		if status.Code(err) == codes.Canceled {
-			return nil
-		}
-		s.log.Warn("disconnected a proxy", "proxy", one.node, "err", err)
-		return err
+	err := s.contain(one.node, func() error { return one.receive(first) })
+	if why := one.reason.Load(); why != nil {
+		return *why
 	}
+	one.kick(err) // what is still to be said of it
+	return err
 }
 
 // ended turns the client's own end of a stream into success.
@@ -105,7 +149,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	}
 	name := s.groupOf(node, first.protocol)
 	one := &session{
-		node: node.Id, version: agent(node), protocol: first.protocol, server: s, stream: on, came: s.now(), kicked: make(chan error, 1),
+		node: node.Id, version: agent(node), protocol: first.protocol, server: s, stream: on, came: s.now(), leash: on.Context().Value(leashKey{}).(*leash),
 	}
 	g := s.lockGroup(name)
 	one.group = g
@@ -116,6 +160,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 		return nil, status.Errorf(codes.ResourceExhausted, "this server has %d streams: it takes no more", s.limits.Streams)
 	}
 	g.sessions = append(g.sessions, one)
+	g.moves.movedAll()
 	g.mu.Unlock()
 	if duplicate {
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
@@ -153,13 +198,27 @@ func (s *Server) part(one *session) {
 		g.sessions = slices.Delete(g.sessions, i, i+1)
 	}
 	one.gone = true
+	g.moves.movedAll()
 	if one.alarm != nil {
 		one.alarm.Stop()
 	}
 	s.unregister(one)
 	g.mu.Unlock()
-	s.log.Info("a proxy disconnected", "proxy", one.node)
-	s.report(Event{Kind: ProxyDisconnected, Node: one.node, Group: g.name})
+	words := one.last()
+	level := slog.LevelInfo
+	if words != "" && !s.closed.Load() { // else all are
+		level = slog.LevelWarn
+	}
+	s.log.Log(context.Background(), level, "a proxy disconnected", "proxy", one.node, "reason", words)
+	s.report(Event{Kind: ProxyDisconnected, Node: one.node, Group: g.name, Words: words})
+}
+
+// last is why the stream has ended, empty if its client ended it.
+func (s *session) last() string {
+	if why := s.reason.Load(); why != nil && *why != nil {
+		return status.Convert(*why).Message()
+	}
+	return ""
 }
 
 // unregister forgets the stream, its node if it was the last of it, and its group if nothing is
@@ -260,6 +319,9 @@ func (s *session) locked(r *request, now time.Time) (happened Event, look bool, 
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
 	happened, err = s.request(r, now)
+	if !happened.Heartbeat || happened.Kind != ResponseAccepted {
+		s.group.moves.moved(r.typeURL)
+	}
 	return happened, s.hungry(), err
 }
 

@@ -23,6 +23,17 @@ func wantEnd(t *testing.T, c *client, code codes.Code, words string) {
 	}
 }
 
+// disconnections are why proxies were disconnected so far.
+func (r *rig) disconnections() (words []string) {
+	synctest.Wait()
+	for len(r.events) > 0 {
+		if e := <-r.events; e.Kind == ProxyDisconnected {
+			words = append(words, e.Words)
+		}
+	}
+	return words
+}
+
 func TestStreamsAreRefusedUntilTheServerIsOpen(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		wantEnd(t, r.client("n1"), codes.Unavailable, "not caught up")
@@ -60,8 +71,11 @@ func TestASilentProxyThatOwesAnAnswerIsDisconnected(t *testing.T) {
 		c.expect("RouteConfiguration edge=1")
 		time.Sleep(19 * time.Second)
 		c.quiet()
-		wantEnd(t, c, codes.DeadlineExceeded, "unanswered")
+		wantEnd(t, c, codes.DeadlineExceeded, "")
 		synctest.Wait()
+		if told := r.disconnections(); len(told) != 1 || !strings.Contains(told[0], "1 responses unanswered and nothing heard for 2") {
+			t.Errorf("the reason is %q", told)
+		}
 		if n := len(r.s.Proxies()); n != 0 {
 			t.Errorf("%d proxies left", n)
 		}

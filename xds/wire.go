@@ -87,6 +87,9 @@ func Codec(base encoding.CodecV2) encoding.CodecV2 { return codec{base} }
 
 type codec struct{ encoding.CodecV2 }
 
+// pooled is up to which size a message's bytes come from grpc-go's pool. The next size there is 1 MiB, far too much for the 60 kB with which each proxy comes.
+const pooled = 32 << 10
+
 // Unmarshal reads a message that came.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	r, ours := v.(*request)
@@ -94,6 +97,10 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	r.free()
+	if data.Len() > pooled {
+		r.data = data.Materialize()
+		return r.read()
+	}
 	r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
 	r.data = r.buffer.ReadOnlyData()
 	return r.read()

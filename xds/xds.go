@@ -123,6 +123,7 @@ type Event struct {
 	Type        string
 	Heartbeat   bool
 	Took        time.Duration
+	Words       string // of a proxy that disconnected: why the server ended its stream; empty: it did itself
 	Limit       string // that was exceeded, as the field of Limits in small letters
 }
 
@@ -154,8 +155,10 @@ type Proxy struct {
 	Stream      uint64
 	Node, Group string
 	Version     string // "Envoy 1.40.0"
+	Protocol    Protocol
 	Connected   time.Time
 	LastSeen    time.Time // anything at all from this node, on whatever stream
+	LastReport  time.Time // anything from this node on a stream that is not ours; zero: nothing yet
 	Layers      int       // runtime layers it subscribed to
 	Rejections  []Rejection
 	Frozen      string // why nothing is sent to it; empty: it is served

@@ -72,22 +72,44 @@ func (p accepting) any(is fate, w *world) bool {
 	})
 }
 
+// settled returns a condition that holds when no document is pending. It is asked at every change of anything, so it does not look at all of them each time.
+func (p accepting) settled() func(*world) bool {
+	left := p.changes
+	return func(w *world) bool {
+		for len(left) > 0 {
+			if state, _ := left[0].fate(w); state == pending {
+				return false
+			}
+			left = left[1:]
+		}
+		if !p.any(pending, w) {
+			return true
+		}
+		left = p.changes // one was put again
+		return false
+	}
+}
+
+// acceptEach is how long a leader may take for each of many documents.
+const acceptEach = 10 * time.Millisecond
+
 // refusalLasts is how long one of several documents must stay refused: of documents that only fit together, the leader may look at the wrong one first.
 const refusalLasts = time.Second
 
 // awaitAccepted waits until the leader has accepted or refused all documents, and tells what has begun.
 func (a *app) awaitAccepted(ctx context.Context, s *store.Store, put accepting) error {
-	settled := func(w *world) bool { return !put.any(pending, w) }
+	settled := put.settled()
+	limit := acceptIn + time.Duration(len(put.changes))*acceptEach
 	now, err := within(ctx, time.Second, s, settled)
 	if errors.Is(err, context.DeadlineExceeded) {
 		a.complain("Stored; waiting for a leader to accept it …")
-		now, err = within(ctx, acceptIn-time.Second, s, settled)
+		now, err = within(ctx, limit-time.Second, s, settled)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return notHere("interrupted; the documents are stored, and accepted without this command")
 	case errors.Is(err, context.DeadlineExceeded):
-		return notHere("the documents are stored, but no leader has accepted them within %s: does `rampart serve` run?", brief(acceptIn))
+		return notHere("the documents are stored, but no leader has accepted them within %s: does `rampart serve` run?", brief(limit))
 	case err != nil:
 		return err
 	}

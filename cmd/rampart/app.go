@@ -132,7 +132,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 		root.AddCommand(commands...)
 	}
-	root.AddCommand(newEmbedded(a), newEtcdctlTool(), newModel(a), newBench(a))
+	root.AddCommand(newEmbedded(a), newEtcdctlTool(), newModel(a), newBench(a), newBenchXds(a), newLimit(a))
 	return root
 }
 

@@ -25,7 +25,7 @@ func newApply(a *app) *cobra.Command {
 	command := &cobra.Command{
 		Use: "apply FILE …", Short: "Put documents, all of them or none",
 		Long: "Apply reads documents from files, folders (their .yaml, .yml and .json files) or standard input (-), checks all of them, shows what they will change,\n" +
-			"and writes them in one transaction, or none of them. Then it waits until they are accepted, and says what has begun.",
+			"and writes them in one transaction, or none of them; more than 64 go in several. Then it waits until they are accepted, and says what has begun.",
 		RunE: func(c *cobra.Command, args []string) error { return a.apply(c.Context(), args, f) },
 	}
 	command.Flags().StringArrayVarP(&f.files, "filename", "f", nil, "file, folder or - for standard input; may be repeated")
@@ -234,18 +234,26 @@ func (a *app) showStanding(docs documents, w *world) {
 	}
 }
 
-// put compares every document with what was read before it was checked, and writes all of them or none.
+// put compares every document with what was read before it was checked, and writes all of them or none; as many as go into a transaction at a time.
 func put(ctx context.Context, s *store.Store, changes []change) error {
-	writes := make([]store.Write, len(changes))
-	for i, c := range changes {
-		writes[i] = store.Write{Kind: docKind(c.doc), Name: c.doc.Name, Value: c.doc.Text, Mod: c.before.Mod}
+	written := 0
+	for part := range slices.Chunk(changes, store.MaxWrites) {
+		writes := make([]store.Write, len(part))
+		for i, c := range part {
+			writes[i] = store.Write{Kind: docKind(c.doc), Name: c.doc.Name, Value: c.doc.Text, Mod: c.before.Mod}
+		}
+		err := s.Put(ctx, writes)
+		switch {
+		case errors.Is(err, store.ErrStale) && written == 0:
+			return refusal("%w; nothing was changed: somebody else was quicker, look and apply again", err)
+		case errors.Is(err, store.ErrStale):
+			return refusal("%w; %d of %d documents were written before: somebody else was quicker, look and apply again", err, written, len(changes))
+		case unreachable(err):
+			return notHere("%w; whether it was written is not known: `rampart get` shows it", err)
+		case err != nil:
+			return err
+		}
+		written += len(part)
 	}
-	err := s.Put(ctx, writes)
-	switch {
-	case errors.Is(err, store.ErrStale):
-		return refusal("%w; nothing was changed: somebody else was quicker, look and apply again", err)
-	case unreachable(err):
-		return notHere("%w; whether it was written is not known: `rampart get` shows it", err)
-	}
-	return err
+	return nil
 }

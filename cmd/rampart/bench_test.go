@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rampart-proxy/rampart/testenv/xdsbench"
 )
 
 func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
@@ -65,4 +69,30 @@ func TestEveryEnvoyOfALargeFleetGetsConnections(t *testing.T) {
 			t.Errorf("%s: one of %d Envoys gets none of %d connections with a probability of %.2g", trial.name, trial.proxies, lanesFor(trial.proxies), none)
 		}
 	}
+}
+
+func TestFleetsAreMeasuredBesideTheLimit(t *testing.T) {
+	got := rampart("bench-xds", "--services", "3", "--proxies", "20", "--steps", "2", "--latency", "3", "--rest", "0s", "--pause", "0s", "--idle", "100ms", "-o", "json")
+	if got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	var cells []xdsbench.Cell
+	if err := json.Unmarshal([]byte(got.out), &cells); err != nil || len(cells) != 1 {
+		t.Fatalf("%v: %s", err, got.out)
+	}
+	c := cells[0]
+	for name, side := range map[string]xdsbench.Side{"rampart": c.Rampart, "limit": c.Limit} {
+		if len(side.Steps) != 3 || side.StepCPU <= 0 || side.ConnectCPU <= 0 || side.Connect <= 0 {
+			t.Errorf("%s: %+v", name, side)
+		}
+	}
+	layers := map[string]int64{"Runtime": 20} // those with a TTL are sent again
+	if !maps.Equal(c.Reconnect.Responses, layers) || c.Rollback <= 0 || len(c.Problems) > 0 {
+		t.Errorf("%+v", c)
+	}
+	var out live
+	if err := newApp(streams{out: &out, err: &out}).tellXds(cells, asTable); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, out.String(), "STEP µs", "LIMIT", "ROLLBACK", "CUT → BACK")
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/rampart-proxy/rampart/store"
 )
 
-// maxInput is the most that is read of one input: room for every document that one transaction may hold.
+// maxInput is the most that is read of one input: room for tens of thousands of documents.
 const maxInput = 32 << 20
 
 // documents are all that a command was given, parsed.
@@ -167,9 +167,10 @@ func (d *documents) clashes(w *world) policy.Problems {
 	for _, doc := range d.all {
 		var found policy.Problems
 		if doc.Service != nil {
-			found = policy.Accept(doc.Service.WithDefaults(), around.without(doc.Name, w))
+			full := doc.Service.WithDefaults()
+			found = policy.Accept(full, around.of(full, w))
 		} else {
-			gateways := maps.Clone(around.Gateways)
+			gateways := maps.Clone(around.gateways)
 			delete(gateways, doc.Name)
 			found = policy.AcceptGateway(doc.Gateway.WithDefaults(), gateways)
 		}
@@ -187,23 +188,24 @@ func (d *documents) clashes(w *world) policy.Problems {
 }
 
 // surroundings is what all documents of one command have to fit in with.
-type surroundings policy.Around
+type surroundings struct {
+	hosts    policy.Hosts // of all services as they will be served
+	gateways map[string]policy.Gateway
+}
 
 // around is what will be served when all documents are accepted.
-func (d *documents) around(w *world) surroundings {
-	around := surroundings{Others: map[string]*policy.Served{}, Gateways: w.servedGateways()}
+func (d *documents) around(w *world) *surroundings {
+	around := &surroundings{gateways: w.servedGateways()}
 	for name, v := range w.services {
-		if v.served.Serves() {
-			around.Others[name] = v.served
-		}
+		around.hosts.Set(name, v.served)
 	}
 	for _, doc := range d.all {
 		if doc.Gateway != nil {
-			around.Gateways[doc.Name] = doc.Gateway.WithDefaults()
+			around.gateways[doc.Name] = doc.Gateway.WithDefaults()
 			continue
 		}
 		next := policy.Served{}
-		if now := around.Others[doc.Name]; now != nil {
+		if now := around.hosts.Has(doc.Name); now != nil {
 			next = *now
 		}
 		next.Service = doc.Service.WithDefaults()
@@ -211,17 +213,15 @@ func (d *documents) around(w *world) surroundings {
 			wish := next.Service.Wish()
 			next.Live = policy.Arm{Ref: wish, Definition: next.Service.Backends[wish.Backend]}
 		}
-		around.Others[doc.Name] = &next
+		around.hosts.Set(doc.Name, &next)
 	}
 	return around
 }
 
-// without is what one service has to fit in with: everything but itself, and what is served of it now.
-func (s surroundings) without(name string, w *world) policy.Around {
-	others := maps.Clone(s.Others)
-	delete(others, name)
-	around := policy.Around{Others: others, Gateways: s.Gateways}
-	if v := w.services[name]; v != nil {
+// of is what one service has to fit in with: those that share a host with it, and what is served of it now.
+func (s *surroundings) of(doc policy.Service, w *world) policy.Around {
+	around := policy.Around{Others: s.hosts.Sharing(doc), Gateways: s.gateways}
+	if v := w.services[doc.Name]; v != nil {
 		around.Served = v.served
 	}
 	return around

@@ -159,7 +159,7 @@ func (l *leader) decide(ctx context.Context, w *world, v *service) error {
 		}
 	}
 	others := documents{}
-	turn.Around = others.around(w).without(v.name, w)
+	turn.Around = others.around(w).of(turn.Wish.Service, w)
 	if words := strings.Fields(v.order); len(words) > 0 {
 		turn.Order = &policy.Order{Verb: policy.Verb(words[0]), Mod: view.Order.Mod}
 		if len(words) > 1 {

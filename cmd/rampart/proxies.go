@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -19,22 +20,43 @@ import (
 	"github.com/rampart-proxy/rampart/store"
 )
 
+// proxiesFlags say which proxies to list.
+type proxiesFlags struct {
+	names       []string
+	gateway     string
+	unconfirmed bool
+	rejected    bool
+	output      format
+}
+
 func newProxies(a *app) *cobra.Command {
-	var gateway string
-	var output format
+	f := proxiesFlags{}
 	command := &cobra.Command{
-		Use: "proxies", Short: "List the connected proxies", Args: cobra.NoArgs,
+		Use: "proxies [PROXY...]", Short: "List the connected proxies, or all that one has",
 		Long: "Proxies asks every replica for the proxies that are connected to it: what they have confirmed and what they have rejected, in their own words.\n" +
+			"Of proxies that are named it lists each resource: the version that they have, the one that they were sent and have not confirmed, the one that they refuse.\n" +
 			"DEAD-MAN is how long ramp weights live in that proxy without a living control plane; \"no\" means a gRPC client, or a bootstrap without the ramp layers.",
-		RunE: func(c *cobra.Command, _ []string) error { return a.proxies(c.Context(), gateway, output) },
+		RunE: func(c *cobra.Command, names []string) error {
+			f.names = names
+			return a.proxies(c.Context(), f)
+		},
 	}
-	command.Flags().StringVar(&gateway, "gateway", "", "only proxies of this gateway")
-	outputFlag(command, &output, asTable, asYAML, asJSON)
+	flags := command.Flags()
+	flags.StringVar(&f.gateway, "gateway", "", "only proxies of this gateway")
+	flags.BoolVar(&f.unconfirmed, "unconfirmed", false, "only proxies that have not confirmed all that they were sent")
+	flags.BoolVar(&f.rejected, "rejected", false, "only proxies that reject something")
+	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
 }
 
+// keeps reports whether a proxy is to be listed.
+func (f proxiesFlags) keeps(p proxy) bool {
+	confirmed := p.Pending+len(p.Rejections) == 0
+	return (f.gateway == "" || p.Gateway == f.gateway) && (!f.unconfirmed || !confirmed) && (!f.rejected || len(p.Rejections) > 0)
+}
+
 // proxies finds the replicas in etcd and asks them directly: which proxy holds what changes too often to be written into etcd.
-func (a *app) proxies(ctx context.Context, gateway string, output format) error {
+func (a *app) proxies(ctx context.Context, f proxiesFlags) error {
 	return a.withStore(ctx, "proxies", func(s *store.Store) error {
 		short, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
@@ -45,17 +67,25 @@ func (a *app) proxies(ctx context.Context, gateway string, output format) error 
 		if len(reports) == 0 {
 			return notHere("no replica runs; start one with `rampart serve`")
 		}
-		found, problems := askReplicas(short, reports)
+		found, problems := askReplicas(short, reports, f.names)
 		for _, problem := range problems {
 			a.complain("proxies: " + clean(problem))
 		}
 		if len(problems) == len(reports) {
 			return notHere("none of %s could be asked", plural(len(reports), "replica", "replicas"))
 		}
-		if gateway != "" {
-			found = slices.DeleteFunc(found, func(p proxy) bool { return p.Gateway != gateway })
+		if gone := unknownProxies(f.names, found); len(gone) > 0 {
+			return notHere("no proxy %s is connected; `rampart proxies` lists those that are", strings.Join(gone, ", "))
 		}
-		return a.printProxies(found, output)
+		found = slices.DeleteFunc(found, func(p proxy) bool { return !f.keeps(p) })
+		return a.printProxies(found, f)
+	})
+}
+
+// unknownProxies are the names that no connected proxy has.
+func unknownProxies(names []string, found []proxy) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(found, func(p proxy) bool { return p.Proxy == name })
 	})
 }
 
@@ -66,10 +96,10 @@ type proxy struct {
 }
 
 // askReplicas collects the proxies of all replicas, sorted by gateway and name. A replica that does not answer is a problem, not the end.
-func askReplicas(ctx context.Context, reports map[string]store.Report) (found []proxy, problems []string) {
+func askReplicas(ctx context.Context, reports map[string]store.Report, names []string) (found []proxy, problems []string) {
 	found = []proxy{}
 	for _, id := range slices.Sorted(maps.Keys(reports)) {
-		views, err := askReplica(ctx, reports[id].HTTP)
+		views, err := askReplica(ctx, reports[id].HTTP, names)
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("ask replica %s at %s: %v", id, reports[id].HTTP, err))
 			continue
@@ -85,7 +115,7 @@ func askReplicas(ctx context.Context, reports map[string]store.Report) (found []
 }
 
 // askReplica reads /proxies of one replica, at host:port or on a unix socket.
-func askReplica(ctx context.Context, address string) ([]replica.ProxyView, error) {
+func askReplica(ctx context.Context, address string, names []string) ([]replica.ProxyView, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	network := "tcp"
@@ -96,7 +126,7 @@ func askReplica(ctx context.Context, address string) ([]replica.ProxyView, error
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://replica/proxies", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://replica/proxies?"+url.Values{"name": names}.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +146,14 @@ func askReplica(ctx context.Context, address string) ([]replica.ProxyView, error
 }
 
 // printProxies puts what is wrong with a proxy below the table, in full: a table would cut its words.
-func (a *app) printProxies(found []proxy, output format) error {
-	if output != asTable {
-		return a.printValue(output, found)
-	}
-	if len(found) == 0 {
+func (a *app) printProxies(found []proxy, f proxiesFlags) error {
+	switch {
+	case f.output != asTable:
+		return a.printValue(f.output, found)
+	case len(found) == 0 && (f.gateway != "" || f.unconfirmed || f.rejected):
+		a.say("None of the connected proxies is such.")
+		return nil
+	case len(found) == 0:
 		a.say("No proxy is connected. `rampart bootstrap` writes what an Envoy needs.")
 		return nil
 	}
@@ -130,14 +163,49 @@ func (a *app) printProxies(found []proxy, output format) error {
 			a.say("%s", a.screen.wrap(p.Proxy+": "+clean(words), "  "))
 		}
 	}
+	if len(f.names) == 0 {
+		return nil
+	}
+	for _, p := range found {
+		a.say("\n%s has", p.Proxy)
+		a.printTable(resourceTable(p, a.now()))
+	}
 	return nil
+}
+
+// resourceTable is each resource that a proxy asked for.
+func resourceTable(p proxy, now time.Time) table {
+	t := table{{"TYPE", "NAME", "VERSION", "SINCE", "STATE"}}
+	for _, r := range p.Resources {
+		version, since, state := "–", "–", "confirmed"
+		if r.Version != "" {
+			version, since = clean(r.Version), brief(now.Sub(r.Since).Truncate(time.Second))
+		}
+		switch {
+		case r.Rejected != "":
+			state = "rejects " + clean(r.Rejected)
+		case r.Sent != "":
+			state = "was sent " + clean(r.Sent)
+		case r.Missing && r.Version == "":
+			state = "is not there"
+		case r.Missing:
+			state = "is to lose it"
+		case r.Version == "":
+			state = "not sent yet"
+		}
+		t = append(t, []string{r.Type, clean(r.Name), version, since, state})
+	}
+	return t
 }
 
 // proxyTable counts by the clock of this machine, which may differ from a replica's; brief takes a time in the future as now.
 func proxyTable(found []proxy, now time.Time) table {
 	t := table{{"PROXY", "GATEWAY", "ENVOY", "CONNECTED", "DEAD-MAN", "CONFIRMED", "REJECTED", "LAST REPORT"}}
 	for _, p := range found {
-		confirmed, rejected := "all", "–"
+		confirmed, rejected, reported := "all", "–", "–"
+		if !p.LastReport.IsZero() {
+			reported = brief(now.Sub(p.LastReport)) + " ago"
+		}
 		if open := p.Pending + len(p.Rejections); open > 0 {
 			confirmed = fmt.Sprintf("all but %d", open)
 		}
@@ -146,7 +214,7 @@ func proxyTable(found []proxy, now time.Time) table {
 		}
 		t = append(t, []string{
 			p.Proxy, p.Gateway, strings.TrimPrefix(p.Version, "Envoy "), brief(now.Sub(p.Connected).Truncate(time.Second)), p.Deadman,
-			confirmed, rejected, brief(now.Sub(p.LastSeen)) + " ago",
+			confirmed, rejected, reported,
 		})
 	}
 	return t

@@ -228,7 +228,13 @@ func TestProxiesAreListedFromEveryReplica(t *testing.T) {
 	now := time.Now()
 	l.serveProxies([]replica.ProxyView{
 		{Proxy: "edge-2", Gateway: "edge", Version: "Envoy 1.40.0", Connected: now.Add(-192 * time.Minute), LastSeen: now, Deadman: "15s", Known: true},
-		{Proxy: "edge-1", Gateway: "edge", Version: "Envoy 1.36.0", Connected: now.Add(-41 * time.Minute), LastSeen: now, Deadman: "15s", Known: true, Pending: 2, Rejections: []string{"shop/green: no such\x1b[2J thing"}},
+		{Proxy: "edge-1", Gateway: "edge", Version: "Envoy 1.36.0", Connected: now.Add(-41 * time.Minute), LastSeen: now, Deadman: "15s", Known: true, Pending: 2, Rejections: []string{"shop/green: no such\x1b[2J thing"},
+			Resources: []replica.ResourceView{
+				{Type: "cluster", Name: "shop/blue", Version: "c1.7/0123", Since: now.Add(-time.Minute)},
+				{Type: "endpoints", Name: "shop/green", Missing: true},
+				{Type: "routes", Name: "edge", Version: "c1.7/4567", Since: now.Add(-time.Minute), Rejected: "c1.9/89ab"},
+				{Type: "layer", Name: "ramp-03", Sent: "c1.9/cdef"},
+			}},
 		{Proxy: "lost", Gateway: "nowhere", Version: "gRPC", Connected: now, LastSeen: now, Deadman: "no", Duplicate: true},
 	})
 	got := e.expect(0, "proxies").out
@@ -237,6 +243,14 @@ func TestProxiesAreListedFromEveryReplica(t *testing.T) {
 	if only := e.expect(0, "proxies", "--gateway", "edge").out; strings.Contains(only, "lost") || strings.Index(only, "edge-1") > strings.Index(only, "edge-2") {
 		t.Errorf("proxies of one gateway, sorted:\n%s", only)
 	}
+	if only := e.expect(0, "proxies", "--rejected", "--unconfirmed").out; strings.Contains(only, "edge-2") || !strings.Contains(only, "edge-1") {
+		t.Errorf("proxies that reject something:\n%s", only)
+	}
+	contains(t, e.expect(0, "proxies", "--gateway", "other").out, "None of the connected proxies is such.")
+	contains(t, e.expect(statusNotHere, "proxies", "edge-9").err, "no proxy edge-9 is connected")
+	contains(t, e.expect(0, "proxies", "edge-1").out, "edge-1 has",
+		"TYPE", "cluster    shop/blue   c1.7/0123  1m     confirmed", "routes     edge        c1.7/4567  1m     rejects c1.9/89ab",
+		"endpoints  shop/green  –          –      is not there", "layer      ramp-03     –          –      was sent c1.9/cdef")
 	var views []proxy
 	if err := json.Unmarshal([]byte(e.expect(0, "proxies", "-o", "json").out), &views); err != nil || len(views) != 3 || views[0].Replica != "one" {
 		t.Errorf("%+v, %v", views, err)

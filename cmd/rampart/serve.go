@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/replica"
 	"github.com/rampart-proxy/rampart/store"
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // serveFlags are what `rampart serve` was asked for. The etcd flags and the data folder are shared with the client commands.
@@ -27,6 +29,8 @@ type serveFlags struct {
 	etcdListen string
 	leaderTTL  time.Duration
 	prometheus string
+	drain      time.Duration
+	limits     xds.Limits
 	logFormat  string
 	logLevel   string
 }
@@ -42,7 +46,8 @@ func newServe(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run a replica: serve proxies, and decide when elected",
 		Long: "Serve runs one replica with its own supervised etcd, or over the etcd that --etcd names. Proxies connect to --xds; `rampart bootstrap` writes what they need.\n" +
-			"It opens no other TCP port. SIGTERM and SIGINT end it within seconds; proxies keep what they have, and running ramps fall back by the dead-man's switch.",
+			"It opens no other TCP port. SIGTERM and SIGINT end it within seconds: when other replicas live, its proxies are sent to them a few at a time, within --drain;\n" +
+			"else they keep what they have, and running ramps fall back by the dead-man's switch if none comes back. The --max flags bound what one client can cost.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := a.serve(c.Context(), f); err != nil {
@@ -57,6 +62,23 @@ func newServe(a *app) *cobra.Command {
 	flags.StringVar(&f.etcdListen, "etcd-listen", "", "also open the embedded etcd on this loopback host:port, for etcdctl")
 	flags.DurationVar(&f.leaderTTL, "leader-ttl", 5*time.Second, "how long a leader's lease lasts; at least 2s")
 	flags.StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus for queries that name no server, such as http://prometheus:9090")
+	flags.DurationVar(&f.drain, "drain", 3*time.Second, "over how long proxies are sent to the other replicas at the end; at most 6s, 0s cuts them off")
+	limits := xds.Limits{}.WithDefaults()
+	for _, l := range []struct {
+		value *int
+		name  string
+		is    int
+		usage string
+	}{
+		{&f.limits.Streams, "max-streams", limits.Streams, "discovery streams at once: proxies"},
+		{&f.limits.ConnectionStreams, "max-connection-streams", limits.ConnectionStreams, "streams at once on one connection; an Envoy has three"},
+		{&f.limits.Types, "max-types", limits.Types, "types of resources that one stream may ask for"},
+		{&f.limits.Names, "max-names", limits.Names, "names that one stream may ask for of a type"},
+		{&f.limits.Requests, "max-requests", limits.Requests, "requests a second of one stream that answer nothing, ten times as many at once"},
+		{&f.limits.RequestBytes, "max-request-bytes", limits.RequestBytes, "bytes of one request; a proxy that comes back names a version for all it has"},
+	} {
+		flags.IntVar(l.value, l.name, l.is, l.usage)
+	}
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return command
@@ -75,6 +97,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	if f.leaderTTL < 2*time.Second {
 		return usage("--leader-ttl %s is below 2s, the least etcd can hold a lease", f.leaderTTL)
 	}
+	if err := f.checkLimits(); err != nil {
+		return err
+	}
 	if problem := policy.ServerProblem(f.prometheus); problem != "" && f.prometheus != "" {
 		return usage("--prometheus %s", problem)
 	}
@@ -90,13 +115,35 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	}
 	defer s.close()
 	s.leaderTTL, s.prometheus, s.folder, s.log = f.leaderTTL, f.prometheus, folder, log
+	s.drain, s.limits = f.drain, f.limits
 	return a.serveWith(ctx, s)
+}
+
+// checkLimits fails if a bound is out of reason.
+func (f serveFlags) checkLimits() error {
+	if f.drain < 0 || f.drain > 6*time.Second {
+		return usage("--drain %s: expected 0s to 6s", f.drain)
+	}
+	for _, l := range []struct {
+		name  string
+		value int
+	}{
+		{"streams", f.limits.Streams}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
+		{"names", f.limits.Names}, {"requests", f.limits.Requests}, {"request-bytes", f.limits.RequestBytes},
+	} {
+		if l.value < 1 || l.value > math.MaxInt32 {
+			return usage("--max-%s %d: expected 1 to %d", l.name, l.value, math.MaxInt32)
+		}
+	}
+	return nil
 }
 
 // serving is a replica's process once its folder is locked and its ports are open.
 type serving struct {
 	leaderTTL  time.Duration
 	prometheus string // "" is none
+	drain      time.Duration
+	limits     xds.Limits
 	folder     string
 	log        *slog.Logger
 	xds, http  net.Listener
@@ -145,7 +192,7 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	r, err := replica.New(replica.Config{
-		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus,
+		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, Drain: s.drain, Limits: s.limits,
 		Now: time.Now, Log: s.log,
 	})
 	if err != nil {

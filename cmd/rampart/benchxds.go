@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rampart-proxy/rampart/testenv"
+	"github.com/rampart-proxy/rampart/testenv/limit"
+	"github.com/rampart-proxy/rampart/testenv/xdsbench"
+)
+
+// benchXdsFlags are what `rampart bench-xds` was asked for.
+type benchXdsFlags struct {
+	xdsbench.Config
+	output format
+}
+
+// newBenchXds is hidden: it measures rampart, it does not use it. `make bench-xds` runs it.
+func newBenchXds(a *app) *cobra.Command {
+	f := benchXdsFlags{}
+	command := &cobra.Command{
+		Use: "bench-xds", Hidden: true, Short: "Measure rampart on simulated fleets", Args: cobra.NoArgs,
+		Long: "Bench-xds measures what connecting a fleet, holding it and one step cost rampart, beside the best server over grpc-go in the same run: see docs/xds.md.",
+		RunE: func(c *cobra.Command, _ []string) error { return a.benchXds(c.Context(), f) },
+	}
+	flags := command.Flags()
+	flags.IntSliceVar(&f.Services, "services", []int{10, 1000}, "services in the world; several are measured one after the other")
+	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
+	flags.IntVar(&f.Steps, "steps", 15, "steps in each cell")
+	flags.IntVar(&f.Latency, "latency", 200, "steps of the first cell, whose times are told")
+	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
+	flags.DurationVar(&f.Pause, "pause", 100*time.Millisecond, "between two steps")
+	flags.DurationVar(&f.Idle, "idle", 10*time.Second, "over which the use at rest is told")
+	outputFlag(command, &f.output, asTable, asYAML, asJSON)
+	return command
+}
+
+// newLimit is the body of the process that rampart is measured beside.
+func newLimit(*app) *cobra.Command {
+	return &cobra.Command{
+		Use: xdsbench.RoleLimit, Hidden: true, DisableFlagParsing: true,
+		RunE: func(c *cobra.Command, args []string) error { return limit.Main(c.Context(), args) },
+	}
+}
+
+func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
+	self, err := testenv.Self()
+	if err != nil {
+		return fmt.Errorf("bench-xds: %w", err)
+	}
+	folder, err := os.MkdirTemp("", "rampart-bench-xds-")
+	if err != nil {
+		return fmt.Errorf("bench-xds: %w", err)
+	}
+	f.Self, f.Folder, f.Tell = self.Path, folder, func(format string, args ...any) { a.complain(fmt.Sprintf(format, args...)) }
+	cells := []xdsbench.Cell{}
+	err = xdsbench.Run(ctx, f.Config, func(c xdsbench.Cell) { cells = append(cells, c) })
+	if told := a.tellXds(cells, f.output); told != nil {
+		return told
+	}
+	if err != nil {
+		return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
+	}
+	return os.RemoveAll(folder)
+}
+
+// tellXds prints what was measured.
+func (a *app) tellXds(cells []xdsbench.Cell, output format) error {
+	if output != asTable {
+		return a.printValue(output, cells)
+	}
+	for i, t := range []table{costs(cells), times(cells), returns(cells)} {
+		if i > 0 {
+			a.say("")
+		}
+		a.printTable(t)
+	}
+	for _, c := range cells {
+		for _, problem := range c.Problems {
+			a.say("S = %d, N = %d: %s", c.Services, c.Proxies, problem)
+		}
+	}
+	return nil
+}
+
+// costs are what a proxy costs the server: each with the limit's in the same run, and the ratio.
+func costs(cells []xdsbench.Cell) table {
+	t := table{{"S", "N", "LOAD", "STEP µs", "LIMIT", "RATIO", "WHOLE SPAN", "LIMIT", "RATIO", "CONNECT µs", "LIMIT", "RATIO", "KiB AT REST", "LIMIT", "PEAK", "IDLE", "SIMULATOR µs"}}
+	for _, c := range cells {
+		r, l := c.Rampart, c.Limit
+		t = append(t, []string{
+			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), c.Load,
+			micros(r.StepCPU), micros(l.StepCPU), timesThe(r.StepCPU, l.StepCPU), micros(r.SpanCPU), micros(l.SpanCPU), timesThe(r.SpanCPU, l.SpanCPU),
+			micros(r.ConnectCPU), micros(l.ConnectCPU), timesThe(r.ConnectCPU, l.ConnectCPU),
+			fmt.Sprintf("%.1f", float64(r.Settled)/1024), fmt.Sprintf("%.1f", float64(l.Settled)/1024), fmt.Sprintf("%.1f", float64(r.Peak)/1024),
+			fmt.Sprintf("%.2f %%", 100*r.Idle), micros(r.StepSim),
+		})
+	}
+	return t
+}
+
+// times are from the put to the last ACK.
+func times(cells []xdsbench.Cell) table {
+	t := table{{"S", "N", "STEPS", "p50 ms", "p99 ms", "MAX", "LIMIT p50", "p99", "MAX", "RATIO p50", "p99", "ROLLBACK"}}
+	for _, c := range cells {
+		r, l := slices.Sorted(slices.Values(c.Rampart.Steps)), slices.Sorted(slices.Values(c.Limit.Steps))
+		if len(r) == 0 || len(l) == 0 {
+			continue
+		}
+		t = append(t, []string{
+			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), fmt.Sprint(len(r)),
+			millis(of(r, 0.5)), millis(of(r, 0.99)), millis(of(r, 1)), millis(of(l, 0.5)), millis(of(l, 0.99)), millis(of(l, 1)),
+			timesThe(of(r, 0.5), of(l, 0.5)), timesThe(of(r, 0.99), of(l, 0.99)), millis(c.Rollback),
+		})
+	}
+	return t
+}
+
+// returns are how fleets connect and come back.
+func returns(cells []xdsbench.Cell) table {
+	t := table{{"S", "N", "READY", "CONNECTED", "LIMIT", "KiB EACH", "CUT → BACK", "CPU µs", "BYTES EACH", "RESPONSES", "KILLED → BACK", "BYTES EACH", "RESPONSES"}}
+	for _, c := range cells {
+		r, l := c.Rampart, c.Limit
+		n := int64(c.Proxies)
+		t = append(t, []string{
+			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), millis(r.Ready), millis(r.Connect), millis(l.Connect), fmt.Sprint(r.ConnectBytes >> 10),
+			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Bytes / n), fmt.Sprint(c.Reconnect.Responses),
+			millis(c.Restart.Took), fmt.Sprint(c.Restart.Bytes / n), fmt.Sprint(c.Restart.Responses),
+		})
+	}
+	return t
+}
+
+func micros(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Nanoseconds())/1000) }
+
+func millis(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Microseconds())/1000) }
+
+func timesThe(a, b time.Duration) string {
+	if b <= 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", float64(a)/float64(b))
+}
+
+// of is a quantile of sorted times.
+func of(sorted []time.Duration, q float64) time.Duration {
+	return sorted[max(0, int(q*float64(len(sorted))+0.999999)-1)]
+}

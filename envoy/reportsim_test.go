@@ -1,0 +1,192 @@
+package envoy_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+const (
+	frameBytes  = 16 << 10 // of data: what grpc-go takes at most, and Envoy fills
+	frameHeader = 9
+	reportPath  = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+)
+
+// reporters are simulated Envoys that send load reports: ready-made HTTP/2 over TCP, so that it costs less to send than to read.
+type reporters struct {
+	proxies []*reporter
+	rest    []byte // of a message's frames: alike for all
+	size    int    // of a message
+}
+
+// reporter is one connection with one stream.
+type reporter struct {
+	conn  *net.TCPConn
+	raw   syscall.RawConn
+	hello []byte // the first message: the node alone
+	first []byte // of a report's frames: as far as they differ between proxies
+}
+
+// recordedNode is what a real Envoy 1.40 with rampart's bootstrap sends first: its node, field 1 of a LoadStatsRequest.
+func recordedNode(t testing.TB) []byte {
+	t.Helper()
+	packed, err := os.ReadFile("testdata/node-1.40.bin.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpacker, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(unpacker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, n := protowire.ConsumeBytes(data[1:])
+	if n != len(data)-1 {
+		t.Fatalf("the recording is not one field: %d of %d bytes", n, len(data)-1)
+	}
+	return node
+}
+
+// recordedReport is what it adds in a running release.
+func recordedReport(t testing.TB) []byte {
+	t.Helper()
+	data, err := os.ReadFile("testdata/load-1.40.bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// named is the node under another name, as field 1 of a message. All names are of one length.
+func named(node []byte, i int) []byte {
+	n := protowire.ConsumeFieldValue(1, protowire.BytesType, node[1:]) // its own name comes first
+	id := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), fmt.Appendf(nil, "edge-%05d", i))
+	return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), append(id, node[1+n:]...))
+}
+
+// framed is a gRPC message in frames of stream 1.
+func framed(message []byte) []byte {
+	message = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+	var frames bytes.Buffer
+	framer := http2.NewFramer(&frames, nil)
+	for len(message) > 0 {
+		n := min(len(message), frameBytes)
+		_ = framer.WriteData(1, false, message[:n]) // a buffer takes all
+		message = message[n:]
+	}
+	return frames.Bytes()
+}
+
+// differing is how much of a message's frames is kept for each proxy.
+const differing = 64
+
+// connectReporters opens the streams and sends the nodes.
+func connectReporters(t testing.TB, address string, n int) *reporters {
+	t.Helper()
+	node, report := recordedNode(t), recordedReport(t)
+	f := &reporters{}
+	for i := range n {
+		hello := named(node, i)
+		frames := framed(append(bytes.Clone(hello), report...))
+		f.rest, f.size = frames[differing:], len(hello)+len(report)
+		p := &reporter{hello: framed(hello), first: bytes.Clone(frames[:differing])}
+		p.dial(t, address)
+		f.proxies = append(f.proxies, p)
+	}
+	return f
+}
+
+func (p *reporter) dial(t testing.TB, address string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	p.conn = conn.(*net.TCPConn)
+	if p.raw, err = p.conn.SyscallConn(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.conn.SetWriteBuffer(256 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.conn.Write(append(opening(), p.hello...)); err != nil {
+		t.Fatal(err)
+	}
+	p.hello = nil
+}
+
+// opening is the beginning of a connection with one request.
+func opening() []byte {
+	frames := bytes.NewBufferString(http2.ClientPreface)
+	framer := http2.NewFramer(frames, nil)
+	_ = framer.WriteSettings()
+	_ = framer.WriteSettingsAck()
+	_ = framer.WriteWindowUpdate(0, 1<<28)
+	var block bytes.Buffer
+	packer := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", reportPath}, {":authority", "rampart"}, {"te", "trailers"}, {"content-type", "application/grpc"},
+	} {
+		_ = packer.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // a buffer takes all
+	return frames.Bytes()
+}
+
+// report sends one report, and reads past what the server has sent.
+func (f *reporters) report(p *reporter) error {
+	if err := p.skip(); err != nil {
+		return err
+	}
+	frames := net.Buffers{p.first, f.rest}
+	_, err := frames.WriteTo(p.conn)
+	return err
+}
+
+// skip reads what is there, and does not wait for more.
+func (p *reporter) skip() error {
+	var ended error
+	err := p.raw.Read(func(fd uintptr) bool {
+		var buffer [2048]byte
+		n, err := syscall.Read(int(fd), buffer[:])
+		if n == 0 && err == nil {
+			ended = io.EOF
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return ended
+}
+
+// run has each proxy report once an interval, evenly spread, for so many rounds, and returns how long that took.
+func (f *reporters) run(interval time.Duration, rounds int) (took time.Duration, err error) {
+	began := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for sent := 0; sent < rounds*len(f.proxies); {
+		due := int(time.Since(began).Seconds() / interval.Seconds() * float64(len(f.proxies)))
+		for ; sent < min(due, rounds*len(f.proxies)); sent++ {
+			if err := f.report(f.proxies[sent%len(f.proxies)]); err != nil {
+				return 0, fmt.Errorf("proxy %d, report %d: %w", sent%len(f.proxies), sent/len(f.proxies), err)
+			}
+		}
+		<-tick.C
+	}
+	return time.Since(began), nil
+}

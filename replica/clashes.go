@@ -1,0 +1,98 @@
+package replica
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/rampart-proxy/rampart/policy"
+)
+
+// around is what the newest document of a service must fit in with: what the watch has brought, and what was saved since. It notes which hosts the document waits for.
+func (d *Deciding) around(name string, t *track, turn policy.Turn) policy.Around {
+	around := d.serving.around(t.wish.Service)
+	around.Served = turn.Served
+	for other, u := range d.lead.unseen {
+		if other == name {
+			continue
+		}
+		delete(around.Others, other)
+		if u.served.Serves() {
+			around.Others[other] = u.served
+		}
+	}
+	d.lead.wait(name, t.wish.Service.Hosts)
+	return around
+}
+
+// around is what a document must fit in with, as far as the watch has brought it; without what is served of the service itself.
+func (s *Serving) around(wish policy.Service) policy.Around {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return policy.Around{Others: s.state.index.hosts.Sharing(wish), Gateways: s.state.servedGateways()}
+}
+
+func (s *Serving) revision() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.revision
+}
+
+// see forgets what was saved up to a revision: the watch has brought it.
+func (l *lead) see(revision int64) {
+	maps.DeleteFunc(l.unseen, func(_ string, u unseen) bool { return u.revision <= revision })
+}
+
+// wait notes which hosts a document that is not accepted wants.
+func (l *lead) wait(name string, hosts []string) {
+	for _, host := range hosts {
+		key := strings.ToLower(host)
+		if l.waiting[key] == nil {
+			l.waiting[key] = map[string]struct{}{}
+		}
+		l.waiting[key][name] = struct{}{}
+	}
+}
+
+// took notes what was saved of a service. Documents that want a host of it, before or now, are decided about again: they may fit now, or no more.
+func (d *Deciding) took(name string, t *track, next *policy.Served, revision int64) {
+	before := d.serving.hostsOf(name)
+	if u, known := d.lead.unseen[name]; known {
+		before = hosts(u.served)
+	}
+	d.lead.unseen[name] = unseen{served: next, revision: revision}
+	if next != nil && next.Serves() && next.Accepted == t.wish.Mod {
+		d.lead.admit(name, t.wish.Service.Hosts)
+	}
+	for _, host := range append(before, hosts(next)...) {
+		for other := range d.lead.waiting[strings.ToLower(host)] {
+			if other != name {
+				d.serving.again(other)
+			}
+		}
+	}
+}
+
+// admit forgets what a document that is accepted now has waited for.
+func (l *lead) admit(name string, hosts []string) {
+	for _, host := range hosts {
+		key := strings.ToLower(host)
+		delete(l.waiting[key], name)
+		if len(l.waiting[key]) == 0 {
+			delete(l.waiting, key)
+		}
+	}
+}
+
+func hosts(s *policy.Served) []string {
+	if !s.Serves() {
+		return nil
+	}
+	return s.Service.Hosts[:len(s.Service.Hosts):len(s.Service.Hosts)]
+}
+
+// hostsOf is the hosts that a service has, as far as the watch has brought it.
+func (s *Serving) hostsOf(name string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return hosts(s.state.index.hosts.Has(name))
+}
