@@ -75,6 +75,7 @@ func (s *session) delta(t *interest, r *request, first bool) {
 // before the proxy knew that one; what it wants now, the answer to that will tell.
 func (s *session) world(t *interest, r *request, first bool) {
 	if first {
+		s.comes(r.version) // all that it says of what it has from an earlier stream
 		s.named(t, r)
 		s.subscribeFirst(t, r)
 		return
