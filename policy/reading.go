@@ -96,6 +96,7 @@ type Fleet struct {
 	Ready     int          `json:"ready"`            // of them, with what a release needs accepted: the arms' clusters and endpoints, the gateway's listeners
 	Confirmed int          `json:"confirmed"`        // of them, with everything that served says at its newest revision accepted
 	Rejected  int          `json:"rejected"`         // of them, that refused something of this service
+	Slow      int          `json:"slow,omitzero"`    // of them, that report seldom, because a random part of a large fleet does for all
 	Waiting   []ProxyWords `json:"waiting,omitzero"` // some that have not confirmed, at most three
 	LastAck   time.Time    `json:"lastAck,omitzero"` // when the newest confirmation came
 }
