@@ -30,7 +30,7 @@ type Reading struct {
 	SteadyLive      Counts `json:"steadyLive,omitzero"`
 	SteadyCandidate Counts `json:"steadyCandidate,omitzero"`
 	Unsettled       bool   `json:"unsettled,omitzero"` // a cluster or its endpoints changed within the interval: counts for the guard rail, never promotes
-	Reporting       int    `json:"reporting,omitzero"` // proxies heard from within three intervals
+	Reporting       int    `json:"reporting,omitzero"` // Envoys heard from within three intervals
 	// Slow are proxies besides, of a fleet so large that only a random part reports every turn. All but share seen is of that part alone.
 	Slow    int `json:"slow,omitzero"`
 	Missing int `json:"missing,omitzero"` // proxies that should have reported and did not
@@ -38,6 +38,11 @@ type Reading struct {
 	// Tries in progress by the newest report of each proxy: levels, not counts.
 	LiveActive      uint64 `json:"liveActive,omitzero"`
 	CandidateActive uint64 `json:"candidateActive,omitzero"`
+
+	// Untimed are the proxies that report and can send no statistics, gRPC clients; the others are what has finished by their reports.
+	Untimed          int    `json:"untimed,omitzero"`
+	UntimedLive      uint64 `json:"untimedLive,omitzero"`
+	UntimedCandidate uint64 `json:"untimedCandidate,omitzero"`
 
 	Proxies  []ProxyReading `json:"proxies,omitzero"`  // by proxy: those of which something came in this turn
 	Times    *Times         `json:"times,omitzero"`    // nil: no proxy's statistics came in this turn

@@ -339,19 +339,6 @@ func (d *Deciding) elsewhere(name string) int {
 	return count
 }
 
-// others counts the other replicas that live.
-func (d *Deciding) others() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	count := 0
-	for id := range d.reports {
-		if id != d.config.ID {
-			count++
-		}
-	}
-	return count
-}
-
 // FollowReplicas keeps the other replicas' reports until ctx ends.
 func (d *Deciding) FollowReplicas(ctx context.Context) error {
 	return d.store.WatchReplicas(ctx, func(current map[string]store.Report) error {

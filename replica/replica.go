@@ -150,29 +150,6 @@ func (r *Replica) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// drain has the proxies go to other replicas. Without another one they keep what they have, and the sooner this one ends the sooner its successor is there.
-func (r *Replica) drain(ctx context.Context) {
-	others := r.deciding.others()
-	if others == 0 || r.config.Drain <= 0 {
-		return
-	}
-	r.config.Log.Info("drains", "reason", fmt.Sprintf("its proxies go to %d other replicas within %s", others, r.config.Drain))
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		r.grpc.GracefulStop() // tells every connection at once that it takes no more streams; those there are go on
-	}()
-	r.xds.Drain(ctx, r.config.Drain)
-	select {
-	case <-gone:
-	case <-ctx.Done():
-	case <-time.After(drainGrace):
-	}
-}
-
-// drainGrace is how long a replica waits for streams that were told to go: those for reports end with their connections.
-const drainGrace = 500 * time.Millisecond
-
 // ended makes the end of a part that should run for ever an error, unless it was asked to end.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {

@@ -29,9 +29,9 @@ type serveFlags struct {
 	etcdListen string
 	leaderTTL  time.Duration
 	prometheus string
-	reports    int // bytes per second
 	drain      time.Duration
 	limits     xds.Limits
+	reports    int // bytes per second
 	logFormat  string
 	logLevel   string
 }
@@ -63,7 +63,6 @@ func newServe(a *app) *cobra.Command {
 	flags.StringVar(&f.etcdListen, "etcd-listen", "", "also open the embedded etcd on this loopback host:port, for etcdctl")
 	flags.DurationVar(&f.leaderTTL, "leader-ttl", 5*time.Second, "how long a leader's lease lasts; at least 2s")
 	flags.StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus for queries that name no server, such as http://prometheus:9090")
-	flags.IntVar(&f.reports, "report-bytes", 20_000_000, "bytes of load reports to read a second, at most; beyond, a random part of the proxies reports fast; at least 1000000")
 	flags.DurationVar(&f.drain, "drain", 3*time.Second, "over how long proxies are sent to the other replicas at the end; at most 6s, 0s cuts them off")
 	limits := xds.Limits{}.WithDefaults()
 	for _, l := range []struct {
@@ -81,6 +80,7 @@ func newServe(a *app) *cobra.Command {
 	} {
 		flags.IntVar(l.value, l.name, l.is, l.usage)
 	}
+	flags.IntVar(&f.reports, "report-bytes", 20_000_000, "bytes of load reports to read a second, at most; beyond, a random part of the proxies reports fast; at least 1000000")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return command
@@ -102,6 +102,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	if err := f.checkLimits(); err != nil {
 		return err
 	}
+	if f.reports < 1_000_000 {
+		return usage("--report-bytes %d is below 1000000, which is little more than four proxies", f.reports)
+	}
 	if problem := policy.ServerProblem(f.prometheus); problem != "" && f.prometheus != "" {
 		return usage("--prometheus %s", problem)
 	}
@@ -116,8 +119,8 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	defer s.close()
-	s.leaderTTL, s.prometheus, s.folder, s.log = f.leaderTTL, f.prometheus, folder, log
-	s.drain, s.limits, s.reports = f.drain, f.limits, f.reports
+	s.leaderTTL, s.prometheus, s.reports, s.folder, s.log = f.leaderTTL, f.prometheus, f.reports, folder, log
+	s.drain, s.limits = f.drain, f.limits
 	return a.serveWith(ctx, s)
 }
 
@@ -125,9 +128,6 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 func (f serveFlags) checkLimits() error {
 	if f.drain < 0 || f.drain > 6*time.Second {
 		return usage("--drain %s: expected 0s to 6s", f.drain)
-	}
-	if f.reports < 1_000_000 {
-		return usage("--report-bytes %d is below 1000000, which is little more than four proxies", f.reports)
 	}
 	for _, l := range []struct {
 		name  string
@@ -147,9 +147,9 @@ func (f serveFlags) checkLimits() error {
 type serving struct {
 	leaderTTL  time.Duration
 	prometheus string // "" is none
-	reports    int    // bytes per second
 	drain      time.Duration
 	limits     xds.Limits
+	reports    int // bytes per second
 	folder     string
 	log        *slog.Logger
 	xds, http  net.Listener
@@ -198,9 +198,9 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	r, err := replica.New(replica.Config{
-		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, Drain: s.drain, Limits: s.limits,
-		ReportBytes: s.reports,
-		Now:         time.Now, Log: s.log,
+		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, ReportBytes: s.reports,
+		Drain: s.drain, Limits: s.limits,
+		Now: time.Now, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -163,7 +163,9 @@ func (l *loop) takeMessages(c *client, b []byte) (used int, err error) {
 				c.prefix = c.prefix[:0]
 			}
 		default:
-			c.missing = messageLength(c.prefix)
+			if c.missing = messageLength(c.prefix); c.missing > mostMessage {
+				return 0, fmt.Errorf("a message of %d bytes; at most %d are read", c.missing, mostMessage)
+			}
 			if c.body = l.room.take(c.missing); c.body == nil {
 				c.waiting = true
 				return all - len(b), nil

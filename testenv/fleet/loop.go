@@ -59,7 +59,7 @@ func newLoop(f *Fleet) (*loop, error) {
 		return nil, err
 	}
 	return &loop{
-		fleet: f, poll: p, seed: maphash.MakeSeed(), byFD: map[int]*client{}, in: make([]byte, largeRead), room: room{left: mostRoom},
+		fleet: f, poll: p, seed: maphash.MakeSeed(), byFD: map[int]*client{}, in: make([]byte, largeRead), room: newRoom(mostRoom),
 		contents: map[uint64]*content{}, reactions: map[encounter]*reaction{},
 	}, nil
 }
@@ -148,7 +148,7 @@ func (l *loop) handle(c *client, e event) error {
 
 // resumeParked goes on with clients that waited for room, as long as there is some.
 func (l *loop) resumeParked() {
-	for len(l.parked) > 0 && (l.room.left >= messageLength(l.parked[0].prefix) || l.room.left == mostRoom) {
+	for len(l.parked) > 0 && (!l.parked[0].waiting || l.room.fits(messageLength(l.parked[0].prefix))) {
 		c := l.parked[0]
 		l.parked = slices.Delete(l.parked, 0, 1)
 		if !c.waiting {

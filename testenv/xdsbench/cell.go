@@ -23,6 +23,7 @@ type Config struct {
 	Proxies  []int         // fleets, in each world
 	Steps    int           // per cell
 	Latency  int           // steps of the first fleet in the first world, instead
+	Envoys   int           // real ones, for RunReal
 	Rest     time.Duration // from the last proxy connected until memory is read
 	Pause    time.Duration // between steps
 	Idle     time.Duration // over which the use at rest is told
