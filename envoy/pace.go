@@ -30,6 +30,19 @@ func (c *Collector) Pace() Pace {
 	return all
 }
 
+// Slow is how many of the proxies that are asked about a service are not in the sample that reports fast.
+func (c *Collector) Slow(service string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, gateway := range c.wanted[service].Gateways {
+		if r := c.rosters[gateway]; r != nil {
+			n += len(r.streams) - r.fast
+		}
+	}
+	return n
+}
+
 // roster is a gateway's. The caller holds mu.
 func (c *Collector) roster(gateway string) *roster {
 	r := c.rosters[gateway]

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/encoding"
@@ -96,6 +97,7 @@ func (d *duration) value() (time.Duration, error) {
 const (
 	fieldID           protowire.Number = 1
 	fieldCluster      protowire.Number = 2
+	fieldAgent        protowire.Number = 6
 	fieldBuildVersion protowire.Number = 8
 
 	fieldVersion protowire.Number = 1
@@ -107,6 +109,7 @@ const (
 // origin is what matters of a node.
 type origin struct {
 	id, gateway string
+	client      bool // a gRPC client, no Envoy
 	version     version
 }
 
@@ -125,6 +128,8 @@ func (o *origin) decode(data []byte) error {
 			o.id = string(value.bytes)
 		case number == fieldCluster:
 			o.gateway = string(value.bytes)
+		case number == fieldAgent:
+			o.client = isClient(strings.ToLower(string(value.bytes)))
 		case number == fieldBuildVersion:
 			return within(value.bytes, fieldVersion, o.version.decode)
 		}

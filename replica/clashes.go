@@ -55,15 +55,11 @@ func (l *lead) wait(name string, hosts []string) {
 
 // took notes what was saved of a service. Documents that want a host of it, before or now, are decided about again: they may fit now, or no more.
 func (d *Deciding) took(name string, t *track, next *policy.Served, revision int64) {
-	before := d.serving.hostsOf(name)
-	if u, known := d.lead.unseen[name]; known {
-		before = hosts(u.served)
-	}
 	d.lead.unseen[name] = unseen{served: next, revision: revision}
 	if next != nil && next.Serves() && next.Accepted == t.wish.Mod {
 		d.lead.admit(name, t.wish.Service.Hosts)
 	}
-	for _, host := range append(before, hosts(next)...) {
+	for _, host := range append(t.hosts, hosts(next)...) {
 		for other := range d.lead.waiting[strings.ToLower(host)] {
 			if other != name {
 				d.serving.again(other)
@@ -88,11 +84,4 @@ func hosts(s *policy.Served) []string {
 		return nil
 	}
 	return s.Service.Hosts[:len(s.Service.Hosts):len(s.Service.Hosts)]
-}
-
-// hostsOf is the hosts that a service has, as far as the watch has brought it.
-func (s *Serving) hostsOf(name string) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return hosts(s.state.index.hosts.Has(name))
 }

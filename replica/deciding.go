@@ -98,6 +98,7 @@ func (d *Deciding) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			d.handOver()
 			d.resign()
 			return nil
 		case proof := <-elected:

@@ -34,10 +34,11 @@ func anEtcd(t testing.TB) *testenv.Etcd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	etcd, err := testenv.StartEtcd(t.Context(), testenv.EtcdConfig{Program: program, Dir: t.TempDir()})
+	etcd, err := testenv.StartEtcd(context.WithoutCancel(t.Context()), testenv.EtcdConfig{Program: program, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = etcd.Kill() })
 	return etcd
 }
 

@@ -31,6 +31,8 @@ type Config struct {
 	Xds       net.Listener
 	HTTP      net.Listener
 	LeaderTTL time.Duration
+	// ReportBytes is how many bytes of load reports are read a second at most; 0 is envoy.CollectorConfig's default.
+	ReportBytes int
 	// Prometheus is the URL of the server for queries that name none; "" is none.
 	Prometheus string
 	// Drain is over how long the proxies are sent to the other replicas when this one is asked to end; 0: they are cut off.
@@ -67,7 +69,7 @@ func New(c Config) (*Replica, error) {
 		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
-	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
+	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log, Budget: c.ReportBytes})
 	r.serving = NewServing(ServingConfig{
 		ID: c.ID, Store: c.Store, Latch: latch, Xds: r.xds, Collector: collector, Folder: c.Folder, Now: c.Now, Log: c.Log,
 	}, m)

@@ -21,6 +21,7 @@ type track struct {
 	cause     string    // why the release was taken back, if this replica knows
 	tape      *tape     // nil: nothing is being recorded
 	wish      policy.Wish
+	hosts     []string // that it had when it was last decided about
 }
 
 // work is what one turn has to look at.
@@ -188,6 +189,7 @@ func (l *lead) bridged(served *policy.Served) {
 // read gathers everything one decision depends on.
 func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 	t := d.track(name)
+	t.hosts = hosts(v.served)
 	turn := policy.Turn{
 		Now: in.now, Elapsed: in.elapsed, Served: t.present(v), Wish: t.newest(name, v), Permit: v.permitted(), Paused: v.paused, Order: v.order,
 		Orphan: d.orphan(name, v), Restore: v.restore,
@@ -291,6 +293,7 @@ func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fle
 			fleet.Ready += part.Ready
 		}
 		fleet.Rejected += part.Rejected
+		fleet.Slow += part.Slow
 		fleet.Waiting = append(fleet.Waiting, part.Waiting...)
 		if part.LastAck.After(fleet.LastAck) {
 			fleet.LastAck = part.LastAck
