@@ -124,7 +124,7 @@ func (t *trial) measureRampart(ctx context.Context) error {
 	if t.world, err = capture(ctx, r.xds, t.cell.Services); err != nil {
 		return err
 	}
-	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare}
+	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare, calm: 11 * time.Second}
 	if err := t.prelude(ctx, of); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (t *trial) measureLimit(ctx context.Context) error {
 		return err
 	}
 	y.carrier = t.carrier
-	of := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare}
+	of := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare, calm: 2 * time.Second}
 	if err := t.prelude(ctx, of); err != nil {
 		return errors.Join(err, y.proc.Stop())
 	}
@@ -178,16 +178,13 @@ func (t *trial) prelude(ctx context.Context, of subject) error {
 		if _, err := b.fleet.Settled(wait); err != nil {
 			return err
 		}
-		return sleep(ctx, min(t.Rest, calm))
+		return sleep(ctx, min(t.Rest, of.calm))
 	})
 	if err != nil {
 		return err
 	}
-	return sleep(ctx, min(t.Rest, calm))
+	return sleep(ctx, min(t.Rest, of.calm))
 }
-
-// calm is when a server has noticed that nobody comes or goes any more.
-const calm = 12 * time.Second
 
 // with measures a server with a fleet of its own.
 func (t *trial) with(ctx context.Context, of subject, measure func(context.Context, *bench) error) error {
