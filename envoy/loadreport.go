@@ -148,7 +148,7 @@ func (c *Collector) due(s *reportStream) *loadstatsv3.LoadStatsResponse {
 func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
 	r := c.roster(s.gateway)
 	interval := atRest
-	if r.running {
+	if r.running && !c.quiet {
 		interval = c.pace.asked(s)
 	}
 	if s.client {

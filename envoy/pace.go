@@ -30,6 +30,17 @@ func (c *Collector) Pace() Pace {
 	return all
 }
 
+// Quiet has all proxies go on counting and report no more, as the end of this replica is near: what they count from here on they report to the next one, all of it, for
+// that is what an Envoy does when its stream breaks (envoy-measured.md §13).
+func (c *Collector) Quiet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = true
+	for s := range c.streams {
+		c.tell(s)
+	}
+}
+
 // Slow is how many of the proxies that are asked about a service are not in the sample that reports fast.
 func (c *Collector) Slow(service string) int {
 	c.mu.Lock()

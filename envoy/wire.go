@@ -179,8 +179,15 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
+// pooled is up to which size a message's bytes come from grpc-go's pool. The next size there is 1 MiB, far too much for the 60 kB with which each proxy comes.
+const pooled = 32 << 10
+
 // inOnePiece hands a message over as one piece, copied only if it came in several.
 func inOnePiece(data mem.BufferSlice, take func([]byte)) {
+	if len(data) > 1 && data.Len() > pooled {
+		take(data.Materialize())
+		return
+	}
 	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buffer.Free()
 	take(buffer.ReadOnlyData())

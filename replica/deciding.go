@@ -99,7 +99,6 @@ func (d *Deciding) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			d.handOver()
-			d.resign()
 			return nil
 		case proof := <-elected:
 			d.begin(ctx, proof)
