@@ -132,8 +132,9 @@ func TestAClientsRoutesAreThoseThatItsCallsCanTake(t *testing.T) {
 	}
 	same(t, "headers", len(routes[1].GetMatch().GetHeaders()), 1)
 	same(t, "timeout", routes[1].GetRoute().GetMaxStreamDuration().GetMaxStreamDuration().AsDuration(), 15*time.Second)
-	s.Service.Routes = s.Service.Routes[:1]
-	w.set(s, State{}, 3)
+	next := *s
+	next.Service.Routes = s.Service.Routes[:1]
+	w.set(&next, State{}, 3)
 	same(t, "none that they can take", len(w.clientPaths().GetRoutes()), 0)
 }
 

@@ -78,7 +78,7 @@ func TestAGRPCClientThatRejectsAStepHoldsIt(t *testing.T) {
 	one.untilCalled("v1")
 	stranger := strings.ReplaceAll(strings.ReplaceAll(r.callable("blue"), "service: shop", "service: cart"), "shop.example.com", "cart.example.com")
 	r.put("services/cart", stranger)
-	other := r.client("cart", "app-2")
+	other := r.client("cart", "app-1") // the same application
 	other.untilCalled("v1")
 	s := r.scripted("app-3")
 	r.put("services/shop", r.callable("green"))

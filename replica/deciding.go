@@ -250,8 +250,8 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 	}
 }
 
-// documentsFor is how long a turn goes on with services of which no release runs: those of which one does come first, and are judged every turn.
-const documentsFor = turnEvery / 2
+// documentsFor is how long a turn goes on with services of which no release runs: those of which one does come first, and must not be judged late.
+const documentsFor = turnEvery / 10
 
 // decideAll decides about the running releases and then about what has changed, as far as there is time. It reports whether this term may go on.
 func (d *Deciding) decideAll(ctx context.Context, w work, in turnInput) bool {

@@ -48,14 +48,14 @@ func (s *Store) History(ctx context.Context, service string, last int) ([]Line, 
 	return lines, nil
 }
 
-// trimHistory deletes a service's oldest lines now and then. Lines that are left too long do no harm, so a failure is logged only.
-func (s *Store) trimHistory(ctx context.Context, service string) {
+// trimHistory deletes a service's oldest lines now and then; not at its first line of all. Lines that are left too long do no harm, so a failure is logged only.
+func (s *Store) trimHistory(ctx context.Context, service string, first bool) {
 	s.mu.Lock()
 	count := s.lines[service]
 	s.lines[service] = (count + 1) % trimEvery
 	s.mu.Unlock()
 	// The first line of a process trims too: it does not know how many its predecessors left.
-	if count != 0 {
+	if count != 0 || first {
 		return
 	}
 	if err := s.deleteOldLines(ctx, service); err != nil {

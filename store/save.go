@@ -71,7 +71,7 @@ func (s *Store) Save(ctx context.Context, l *Leadership, save Save) (int64, erro
 // saved does what may be done later than the save itself.
 func (s *Store) saved(ctx context.Context, save Save, revision int64) int64 {
 	if save.History != nil {
-		s.trimHistory(ctx, save.Name)
+		s.trimHistory(ctx, save.Name, save.Seen.Served == 0)
 	}
 	return revision
 }

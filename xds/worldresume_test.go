@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -8,14 +10,20 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
-// returning opens a stream of the state of the world whose client has routes of this version from an earlier one, and keeps what it is answered.
+// returning is a client that comes back: it has routes of this version from an earlier stream.
 func (r *rig) returning(version string) chan *discoveryv3.DiscoveryResponse {
+	r.t.Helper()
+	return r.comes(&corev3.Node{Id: "app", Cluster: "edge"}, version)
+}
+
+// comes opens a stream of the state of the world, and keeps what it is answered.
+func (r *rig) comes(node *corev3.Node, version string) chan *discoveryv3.DiscoveryResponse {
 	r.t.Helper()
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(r.conn).StreamAggregatedResources(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	first := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: "app", Cluster: "edge"}, TypeUrl: RouteType, ResourceNames: []string{"edge"}, VersionInfo: version}
+	first := &discoveryv3.DiscoveryRequest{Node: node, TypeUrl: RouteType, ResourceNames: []string{"edge"}, VersionInfo: version}
 	if err := stream.Send(first); err != nil {
 		r.t.Fatal(err)
 	}
@@ -56,5 +64,21 @@ func TestAReplicaThatIsBehindSendsNothingOlderThanAClientHolds(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A gRPC library has a stream for each service that it uses.
+func TestTwoStreamsOfOneGRPCClientAreNoMistake(t *testing.T) {
+	for agent, mistake := range map[string]bool{"gRPC Go": false, "grpc-java": false, "envoy": true} {
+		var log strings.Builder
+		inBubble(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(r *rig) {
+			r.s.Open()
+			for range 2 {
+				r.comes(&corev3.Node{Id: "app", Cluster: "edge", UserAgentName: agent}, "")
+			}
+		})
+		if got := strings.Contains(log.String(), "same node id"); got != mistake {
+			t.Errorf("%s: it is called a mistake: %t\n%s", agent, got, log.String())
+		}
 	}
 }

@@ -37,7 +37,7 @@ func newBenchXds(a *app) *cobra.Command {
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
 	flags.DurationVar(&f.Pause, "pause", 100*time.Millisecond, "between two steps")
-	flags.DurationVar(&f.Idle, "idle", 10*time.Second, "over which the use at rest is told")
+	flags.DurationVar(&f.Idle, "idle", 6*time.Second, "over which the use at rest is told")
 	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -35,10 +36,14 @@ func spoken(t *rapid.T) (b []byte, messages int) {
 	}
 	b = append(frame{length: block.Len(), kind: headersFrame, flags: flagEndHeaders, stream: onlyStream}.append(b), block.Bytes()...)
 	var whole []byte
-	for _, size := range rapid.SliceOfN(rapid.IntRange(0, 3000), 1, 6).Draw(t, "sizes") {
-		response, err := proto.Marshal(&discoveryv3.DeltaDiscoveryResponse{
-			TypeUrl: Routes, Nonce: fmt.Sprint(messages), RemovedResources: []string{string(make([]byte, size))},
-		})
+	// Large ones of the same length may be equal, or differ somewhere.
+	sizes := rapid.OneOf(rapid.IntRange(0, 3000), rapid.Just(largeMessage))
+	for _, size := range rapid.SliceOfN(sizes, 1, 6).Draw(t, "sizes") {
+		text := make([]byte, size)
+		if size > 0 && rapid.Bool().Draw(t, "different") {
+			text[rapid.IntRange(0, size-1).Draw(t, "where")] = 'x'
+		}
+		response, err := proto.Marshal(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: Routes, Nonce: fmt.Sprint(messages), RemovedResources: []string{string(text)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +54,7 @@ func spoken(t *rapid.T) (b []byte, messages int) {
 		if rapid.Bool().Draw(t, "pinged") {
 			b = append(frame{length: 8, kind: pingFrame}.append(b), "12345678"...)
 		}
-		n := min(len(whole), rapid.IntRange(0, 4000).Draw(t, "frame"))
+		n := min(len(whole), rapid.IntRange(0, maxFrame).Draw(t, "frame"))
 		b = append(frame{length: n, kind: dataFrame, stream: onlyStream}.append(b), whole[:n]...)
 		whole = whole[n:]
 	}
@@ -63,15 +68,18 @@ func TestHowBytesComeChangesNothing(t *testing.T) {
 		if err := l.take(c, said); err != nil {
 			t.Fatal(err)
 		}
-		want := bytes.Clone(l.out)
+		want, understood := bytes.Clone(l.out), removed(c.state.has[Routes])
+		if len(understood) != messages {
+			t.Fatalf("%d of %d messages were understood", len(understood), messages)
+		}
 		if got := l.fleet.counts.acks.Load(); got != int64(messages) {
 			t.Fatalf("%d answers to %d messages", got, messages)
 		}
 		l, c = reader(t)
 		for len(said) > 0 {
-			n := min(len(said), rapid.IntRange(1, 50).Draw(t, "piece"))
+			n := min(len(said), rapid.IntRange(1, 500).Draw(t, "piece"))
 			if rapid.IntRange(0, 9).Draw(t, "large") == 0 {
-				n = min(len(said), 2000)
+				n = min(len(said), 20000)
 			}
 			if err := l.take(c, said[:n]); err != nil {
 				t.Fatal(err)
@@ -81,10 +89,21 @@ func TestHowBytesComeChangesNothing(t *testing.T) {
 		if !bytes.Equal(want, l.out) {
 			t.Fatalf("answered %q, not %q", l.out, want)
 		}
+		if !slices.Equal(removed(c.state.has[Routes]), understood) {
+			t.Fatal("it was understood as something else")
+		}
 		if l.room.left != l.room.most {
 			t.Fatalf("%d bytes of room are lost", l.room.most-l.room.left)
 		}
 	})
+}
+
+// removed is what responses removed, one after the other.
+func removed(h *holds) []string {
+	if h == nil {
+		return nil
+	}
+	return append(removed(h.before), h.removed...)
 }
 
 func FuzzWhateverAServerSaysIsTakenOrRefused(f *testing.F) {
