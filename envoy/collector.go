@@ -89,6 +89,7 @@ type watch struct {
 	cluster, service, release string
 	role                      role
 	generation                uint64 // of watched, when it came
+	since                     time.Time
 }
 
 // NewCollector asks for nothing yet.
@@ -158,7 +159,7 @@ func (c *Collector) watch() {
 	old, next := *c.watched.Load(), make(map[string]*watch, 4*len(c.wanted))
 	for _, w := range c.wanted {
 		for i, cluster := range [...]string{w.LivePool, w.CandidatePool, w.LiveArm, w.CandidateArm} {
-			one := watch{cluster: cluster, service: w.Service, release: w.Release, role: role(i), generation: c.generation}
+			one := watch{cluster: cluster, service: w.Service, release: w.Release, role: role(i), generation: c.generation, since: c.config.Now()}
 			if before := old[cluster]; before != nil && before.of(one) {
 				next[cluster] = before
 			} else if cluster != "" {
@@ -171,7 +172,7 @@ func (c *Collector) watch() {
 
 // of reports whether both are the same but for their generations.
 func (w watch) of(other watch) bool {
-	w.generation = other.generation
+	w.generation, w.since = other.generation, other.since
 	return w == other
 }
 

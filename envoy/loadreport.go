@@ -76,9 +76,34 @@ func (c *Collector) enter(first *loadReport, stream grpc.ServerStream) (*reportS
 	if !s.client {
 		c.roster(s.gateway).enter(s)
 		c.fit()
+		c.resume(s, first, c.config.Now())
 	}
 	c.tell(s)
 	return s, nil
+}
+
+// longestGap is how far back what an Envoy brings along may reach: it comes back 5 s after a stream broke.
+const longestGap = 15 * time.Second
+
+// resume counts what an Envoy has kept since its last stream broke, here or at another replica: it brings that along in the first message of the next one. What may be of
+// another release is left out. The caller holds mu.
+func (c *Collector) resume(s *reportStream, first *loadReport, now time.Time) {
+	kept := map[string]*listing{}
+	for _, r := range first.clusters {
+		of := (*c.watched.Load())[r.cluster]
+		if of != nil && r.interval <= min(longestGap, now.Sub(of.since)) && slices.Contains(c.roster(s.gateway).clusters, r.cluster) {
+			kept[r.cluster] = &listing{fresh: true, first: true, sampled: !s.slow}
+		}
+	}
+	if len(kept) == 0 {
+		return
+	}
+	s.listed, s.heard = kept, now
+	for _, r := range first.clusters {
+		if kept[r.cluster] != nil {
+			_ = c.countCluster(s, r, nil, now) // it is listed, and the first
+		}
+	}
 }
 
 func (c *Collector) leave(s *reportStream) {

@@ -99,6 +99,7 @@ func (d *Deciding) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			d.handOver()
+			close(over)
 			return nil
 		case proof := <-elected:
 			d.begin(ctx, proof)
@@ -113,35 +114,6 @@ func (d *Deciding) Run(ctx context.Context) error {
 		if d.lead != nil && d.lead.over != "" {
 			d.resign()
 			d.end(over, d.lead.over)
-		}
-	}
-}
-
-// campaign stands for election, one term after the other. It begins when all that is in etcd was seen: a leader that knows of no release yet would not
-// notice that overlays have expired before its term, and would go on at a weight that proxies no longer have.
-func (d *Deciding) campaign(ctx context.Context, elected chan<- *store.Leadership, over <-chan struct{}) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-d.serving.seen:
-	}
-	candidate := store.Candidate{ID: d.config.ID, TTL: d.config.LeaderTTL, LeaseFile: d.config.LeaseFile}
-	for ctx.Err() == nil {
-		proof, err := d.store.Campaign(ctx, candidate)
-		if err != nil {
-			d.log.Debug("not elected", "err", err)
-			sleep(ctx, time.Second)
-			continue
-		}
-		select {
-		case elected <- proof:
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-over:
-		case <-ctx.Done():
-			return
 		}
 	}
 }

@@ -71,10 +71,10 @@ func halvesOver(t testing.TB, etcd *testenv.Etcd) (*Serving, *Deciding) {
 func TestNobodyLeadsBeforeItKnowsWhatIsServed(t *testing.T) {
 	serving, d := halves(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	elected, ended := make(chan *store.Leadership), make(chan struct{})
+	elected, over, ended := make(chan *store.Leadership), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.campaign(ctx, elected, make(chan struct{}))
+		d.campaign(ctx, elected, over)
 	}()
 	select {
 	case <-elected:
@@ -88,6 +88,7 @@ func TestNobodyLeadsBeforeItKnowsWhatIsServed(t *testing.T) {
 		t.Error("not elected although it has seen etcd")
 	}
 	cancel()
+	close(over)
 	<-ended
 }
 
