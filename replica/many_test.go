@@ -192,3 +192,60 @@ func TestADocumentMayNameAGatewayThatWasWrittenWithIt(t *testing.T) {
 	}
 	until(t, serving, "accepted when it comes", func(s *state) bool { return s.services["cart"].served.Serves() })
 }
+
+// One document that an operator changes meanwhile must not hold up those that are saved with it, nor count as saved.
+func TestDecisionsThatCannotBeSavedTogetherAreSavedOneByOne(t *testing.T) {
+	serving, d := halves(t)
+	proof, err := serving.store.Campaign(t.Context(), store.Candidate{ID: "a", TTL: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.lead = newLead(proof, nil)
+	wishes := store.Batch{Revision: 7, Relisted: true}
+	for _, name := range []string{"a", "b", "c"} {
+		if err := serving.store.Put(t.Context(), []store.Write{{Kind: store.ServiceDoc, Name: name, Value: []byte(document(name, name+".example.com"))}}); err != nil {
+			t.Fatal(err)
+		}
+		view, err := serving.store.Service(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mod := view.Doc.Mod
+		if name == "b" {
+			mod-- // it was put again since it was read
+		}
+		wishes.Changes = append(wishes.Changes, put(store.ServiceDoc, name, view.Doc.Value, mod))
+	}
+	serving.follow(wishes)
+	accepted := func() (names []string) {
+		for _, name := range []string{"a", "b", "c"} {
+			if view, err := serving.store.Service(t.Context(), name); err != nil || view.Served.Mod > 0 {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	turn := func() {
+		if !d.decideAll(t.Context(), serving.work(), turnInput{now: time.Now()}) {
+			t.Fatal("the term is over")
+		}
+	}
+	turn()
+	if got := accepted(); len(got) > 0 || len(d.lead.unseen) > 0 {
+		t.Errorf("saved: %v; taken for saved: %v", got, d.lead.unseen)
+	}
+	turn()
+	if got := fmt.Sprint(accepted()); got != "[a c]" {
+		t.Errorf("saved one by one: %s", got)
+	}
+	// It changes faster than it can be decided about: what was read is taken in the end.
+	for range staleMost {
+		if got := fmt.Sprint(accepted()); got != "[a c]" {
+			t.Errorf("saved although it has changed: %s", got)
+		}
+		turn()
+	}
+	if got := fmt.Sprint(accepted()); got != "[a b c]" {
+		t.Errorf("saved in the end: %s", got)
+	}
+}

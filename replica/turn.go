@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
 )
 
 // track is what the deciding half remembers of one service between turns.
@@ -22,6 +23,7 @@ type track struct {
 	tape      *tape     // nil: nothing is being recorded
 	wish      policy.Wish
 	hosts     []string // that it had when it was last decided about
+	stale     int      // decisions in a row that something had changed under
 }
 
 // work is what one turn has to look at.
@@ -129,6 +131,10 @@ func (t *track) present(v service) *policy.Served {
 	return v.served
 }
 
+// staleMost is how often in a row a document may change while it is decided about. Then the one that was read is accepted all the same, if that moves no traffic: its
+// endpoints change all the time, and a copy that is a moment old is better than none.
+const staleMost = 3
+
 // turnInput is what one turn knows of time.
 type turnInput struct {
 	now     time.Time
@@ -137,12 +143,20 @@ type turnInput struct {
 
 // decide takes one decision about one service and carries it out. It reports whether this term may go on.
 func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
+	if save, due := d.think(ctx, name, in); due {
+		return d.save(ctx, save, in.now)
+	}
+	return true
+}
+
+// think takes one decision about one service and carries out all of it but the save, if one is due.
+func (d *Deciding) think(ctx context.Context, name string, in turnInput) (save store.Save, due bool) {
 	v, revision := d.serving.view(name)
 	t := d.track(name)
 	if t.after > revision || d.lead.gateways > revision && v.docMod > 0 && !v.accepted() {
 		// The watch has yet to bring what was saved last, or the gateways that a document may name.
 		d.serving.again(name)
-		return true
+		return save, false
 	}
 	turn := d.read(name, v, in)
 	decision := policy.Decide(turn)
@@ -153,15 +167,17 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	if decision.Rollback != nil {
 		t.cause = decision.Rollback.Reason
 		d.serving.Rollback(name, *decision.Rollback)
-		return true
+		return save, false
 	}
 	if decision.Save || decision.Delete || decision.DropOrder || !turn.Orphan && t.timesDue(decision.Served, in.now) {
-		return d.save(ctx, d.saveOf(name, v, turn, decision), in.now)
+		save = d.saveOf(name, v, turn, decision)
+		save.AnyWish = t.stale >= staleMost && !v.releasing() && decision.CreatePermit == "" && !decision.Delete
+		return save, true
 	}
 	t.served, t.mod = decision.Served, v.servedMod
 	d.lead.bridged(decision.Served)
 	d.storeEvidence(ctx, name, t, in.now)
-	return true
+	return save, false
 }
 
 // convict takes back a bad release from memory: that must not wait for etcd.
