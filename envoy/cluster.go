@@ -29,7 +29,8 @@ const (
 	// requests are few for streams of tokens.
 	roomy = 1 << 20
 
-	ejectAfter   = 3                // consecutive failures
+	ejectAfter   = 3 // consecutive failures
+	ejectEvery   = time.Second
 	ejectFor     = 30 * time.Second // shorter ejections flap, longer ones leave a recovered backend unused
 	ejectAtMost  = 100              // percent of the pool
 	panicPercent = 1                // with 0 a pool that is wholly ejected is not tried again for seconds after its recovery
@@ -81,7 +82,7 @@ func ejection() *clusterv3.OutlierDetection {
 		EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(100),
 		EnforcingSuccessRate:                   wrapperspb.UInt32(0), // who is worse than others is the judge's question
 		SplitExternalLocalOriginErrors:         false,
-		Interval:                               durationpb.New(time.Second),
+		Interval:                               durationpb.New(ejectEvery),
 		BaseEjectionTime:                       durationpb.New(ejectFor),
 		MaxEjectionTime:                        durationpb.New(ejectFor), // or it would grow with each ejection
 		MaxEjectionPercent:                     wrapperspb.UInt32(ejectAtMost),

@@ -70,6 +70,7 @@ type Collector struct {
 	tallies    map[string]*tally               // guarded by mu: by service, since the last Take
 	held       map[string]map[string]time.Time // guarded by mu: service, node → since when Take finds it steady
 	opened     uint64                          // guarded by mu: streams so far
+	quiet      bool                            // guarded by mu: nobody is to report any more
 }
 
 // role says what a cluster is in a release.

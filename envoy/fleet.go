@@ -10,8 +10,8 @@ import (
 	"github.com/rampart-proxy/rampart/xds"
 )
 
-// fleet is what the proxies of one gateway get, and what of it changed since the last flush. Both of its groups get the same clusters and listeners; routes differ,
-// and only the layered group has layers.
+// fleet is what the proxies of one gateway get, and what of it changed since the last flush. Both groups of Envoys get the same clusters and listeners; routes differ,
+// and only the layered group has layers. What gRPC clients get is by service, and all theirs (client.go).
 type fleet struct {
 	name      string
 	document  *policy.Gateway                // nil: there is none, and nothing is published
@@ -22,6 +22,8 @@ type fleet struct {
 	gone     bool               // everything must be removed
 	clusters map[xds.Key]string // changed clusters and endpoints, with their service
 	routes   [kinds]routes
+	clients  map[xds.Key]string  // changed resources of gRPC clients, with their service
+	hurried  map[string]struct{} // services whose gRPC clients lose a candidate
 	layers   map[string]struct{} // changed
 	urgent   map[string]struct{} // of them: a release in it is taken back
 	own      bool                // listeners changed
@@ -29,7 +31,8 @@ type fleet struct {
 
 func newFleet(gateway string) *fleet {
 	f := &fleet{
-		name: gateway, ramps: map[string]map[string]struct{}{}, clusters: map[xds.Key]string{}, layers: map[string]struct{}{}, urgent: map[string]struct{}{},
+		name: gateway, ramps: map[string]map[string]struct{}{}, clusters: map[xds.Key]string{}, clients: map[xds.Key]string{},
+		hurried: map[string]struct{}{}, layers: map[string]struct{}{}, urgent: map[string]struct{}{},
 	}
 	for kind := range f.routes {
 		f.routes[kind] = routes{owed: map[string]struct{}{}, leaving: map[xds.Key]struct{}{}}
@@ -82,6 +85,12 @@ func (f *fleet) mark(service string, c changes) {
 	for _, key := range c.clusters {
 		f.clusters[key] = service
 	}
+	for _, key := range c.clients {
+		f.clients[key] = service
+	}
+	if c.urgent && len(c.clients) > 0 {
+		f.hurried[service] = struct{}{}
+	}
 	for kind, changed := range c.routes {
 		if changed {
 			f.routes[kind].owe(service, c.urgent)
@@ -108,7 +117,7 @@ func (f *fleet) markOwn() {
 
 // dirty reports whether anything goes out in a flush.
 func (f *fleet) dirty(at *flushing) bool {
-	if f.gone || f.own || len(f.clusters) > 0 || len(f.layers) > 0 {
+	if f.gone || f.own || len(f.clusters) > 0 || len(f.clients) > 0 || len(f.layers) > 0 {
 		return true
 	}
 	for kind := range f.routes {
@@ -119,9 +128,10 @@ func (f *fleet) dirty(at *flushing) bool {
 	return false
 }
 
-// flush adds the updates of both groups, what is urgent first, and forgets what went out.
+// flush adds the updates of all groups, what is urgent first, and forgets what went out.
 func (f *fleet) flush(at *flushing) {
 	urgent, updates := f.updates(), f.updates()
+	hurried, clients := f.clientUpdates(at.services)
 	switch {
 	case f.document != nil:
 		f.changedClusters(&updates, at)
@@ -143,7 +153,8 @@ func (f *fleet) flush(at *flushing) {
 	for i := range urgent {
 		urgent[i].Urgent = true
 	}
-	for _, u := range append(urgent[:], updates[:]...) {
+	all := append(append(urgent[:], hurried), append(updates[:], clients)...)
+	for _, u := range all {
 		if len(u.Set)+len(u.Remove) > 0 {
 			at.out.Updates = append(at.out.Updates, u)
 		}

@@ -41,7 +41,8 @@ func TestRequirementsAreDatedWhenThisServicesShareChanged(t *testing.T) {
 	same(t, "arm", find("edge", xds.Key{Type: xds.ClusterType, Name: "shop/green|blue"}), 3)
 	ready := w.r.Ready("shop")["edge"]
 	same(t, "ready", len(ready), 7)
-	same(t, "ready, last", ready[6], xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: w.r.fleet("edge").listening[0]}, IfAsked: true})
+	listener := xds.Key{Type: xds.ListenerType, Name: w.r.fleet("edge").listening[0]}
+	same(t, "ready, last", ready[6], xds.Requirement{Key: listener, Given: listener})
 	w.set(shop(), State{}, 9)
 	same(t, "emptied layer", find("edge", layerKey()), 9)
 	same(t, "settled", w.r.Settled("shop"), 2)

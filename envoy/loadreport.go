@@ -45,7 +45,9 @@ func (c *Collector) serveLoad(stream grpc.ServerStream) (err error) {
 		}
 		now := c.config.Now()
 		c.config.Touch(s.node, now)
-		c.count(s, &report, now)
+		if c.count(s, &report, now); c.over(s) {
+			return nil
+		}
 	}
 }
 
@@ -65,13 +67,16 @@ func (c *Collector) enter(first *loadReport, stream grpc.ServerStream) (*reportS
 	defer c.mu.Unlock()
 	c.opened++
 	s := &reportStream{
-		number: c.opened, node: first.node.id, gateway: first.node.gateway, blind: first.node.version.before(39), stream: stream,
+		number: c.opened, node: first.node.id, gateway: first.node.gateway, stream: stream,
+		client: first.node.client, blind: !first.node.client && first.node.version.before(39),
 	}
 	c.streams[s] = struct{}{}
 	n := c.station(s.node)
 	n.reports = append(n.reports, s)
-	c.roster(s.gateway).enter(s)
-	c.fit()
+	if !s.client {
+		c.roster(s.gateway).enter(s)
+		c.fit()
+	}
 	c.tell(s)
 	return s, nil
 }
@@ -84,7 +89,9 @@ func (c *Collector) leave(s *reportStream) {
 	n := c.station(s.node)
 	n.reports = slices.DeleteFunc(n.reports, func(other *reportStream) bool { return other == s })
 	c.tidy(s.node)
-	c.roster(s.gateway).leave(s)
+	if !s.client {
+		c.roster(s.gateway).leave(s)
+	}
 	c.sweep(s.gateway)
 	c.fit()
 }
@@ -92,6 +99,9 @@ func (c *Collector) leave(s *reportStream) {
 // tell has a proxy sent what it must report, unless it was. A goroutine does it, one at a time for each stream, so that a proxy that does not read holds nobody else
 // up, and one at rest costs none. The caller holds mu.
 func (c *Collector) tell(s *reportStream) {
+	if s.client {
+		c.list(s)
+	}
 	if s.told || s.ended || c.next(s) == nil {
 		return
 	}
@@ -122,9 +132,13 @@ func (c *Collector) due(s *reportStream) *loadstatsv3.LoadStatsResponse {
 		return nil
 	}
 	response := c.next(s)
-	if response == nil {
+	switch {
+	case response == nil:
 		s.told = false
-	} else {
+	case s.client:
+		s.ordered = response.LoadReportingInterval.AsDuration()
+		c.list(s)
+	default:
 		s.ask(response.Clusters, response.LoadReportingInterval.AsDuration(), c.config.Now())
 	}
 	return response
@@ -134,8 +148,11 @@ func (c *Collector) due(s *reportStream) *loadstatsv3.LoadStatsResponse {
 func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
 	r := c.roster(s.gateway)
 	interval := atRest
-	if r.running {
+	if r.running && !c.quiet {
 		interval = c.pace.asked(s)
+	}
+	if s.client {
+		return s.order(interval)
 	}
 	if s.asked == interval && slices.Equal(s.clusters, r.clusters) {
 		return nil
@@ -147,7 +164,11 @@ func (c *Collector) next(s *reportStream) *loadstatsv3.LoadStatsResponse {
 func (c *Collector) count(s *reportStream, report *loadReport, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	begins := s.heard.IsZero()
 	s.heard = now
+	if s.client && begins {
+		return // of any time
+	}
 	if report.problem != nil {
 		s.complain(c.config.Log, s.node, report.problem)
 		return

@@ -197,6 +197,18 @@ func TestReportsAreAskedForOnlyWhileAReleaseRuns(t *testing.T) {
 	same(t, "readings at rest", len(d.c.Take(d.clock(), nil)), 0)
 }
 
+func TestBeforeTheEndProxiesAreToldToCountOnAndToKeepIt(t *testing.T) {
+	d := newDesk(t)
+	d.c.Want(wantShop())
+	p, _ := d.connect("edge-1")
+	d.c.Quiet()
+	order := p.order()
+	same(t, "clusters", order.GetClusters(), []string{"shop/blue", "shop/green"})
+	same(t, "interval", order.GetLoadReportingInterval().AsDuration(), time.Hour)
+	_, order = d.connect("edge-2")
+	same(t, "who comes now", order.GetLoadReportingInterval().AsDuration(), time.Hour)
+}
+
 // running connects a proxy that is asked about shop and has sent its first report.
 func (d *desk) running(node string) *proxy {
 	d.t.Helper()

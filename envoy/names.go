@@ -7,6 +7,7 @@ package envoy
 import (
 	"fmt"
 	"hash/fnv"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -43,7 +44,7 @@ func Layer(service string) string {
 
 func layerName(i int) string { return fmt.Sprintf("ramp-%02d", i) }
 
-// Group names the proxies of a gateway that get the same resources: those whose bootstrap has the ramp layers, and the plain ones, which get the real weights in
+// Group names the Envoys of a gateway that get the same resources: those whose bootstrap has the ramp layers, and the plain ones, which get the real weights in
 // their routes. No gateway's name holds a slash.
 func Group(gateway string, layered bool) string {
 	if layered {
@@ -52,23 +53,39 @@ func Group(gateway string, layered bool) string {
 	return gateway + plainSuffix
 }
 
-const plainSuffix = "/plain"
+const (
+	plainSuffix  = "/plain"
+	clientSuffix = "/grpc"
+)
 
-// groups are both groups of a gateway, in the order of the kinds.
+// ClientGroup names the proxyless gRPC clients of a gateway.
+func ClientGroup(gateway string) string { return gateway + clientSuffix }
+
+// OfClients reports whether a group is one of gRPC clients.
+func OfClients(group string) bool { return strings.HasSuffix(group, clientSuffix) }
+
+// groups are both groups of a gateway's Envoys, in the order of the kinds.
 func groups(gateway string) [kinds]string {
 	return [kinds]string{layered: Group(gateway, true), plain: Group(gateway, false)}
 }
 
-// The kinds of a gateway's groups, as indices.
+// The kinds of groups of Envoys, as indices.
 const (
 	layered = iota
 	plain
 	kinds
 )
 
-// GroupOf puts a proxy into its group: node.cluster is the gateway, and node metadata say whether its bootstrap has the layers. Over the state of the world they are
-// of no use: a TTL there crashes Envoy (envoy-measured.md §9).
+// GroupOf puts a proxy into its group: node.cluster is the gateway, and node metadata say whether an Envoy's bootstrap has the layers. Over the state of the world
+// they are of no use: a TTL there crashes Envoy (envoy-measured.md §9). Whoever speaks that protocol and is no Envoy gets what gRPC clients get.
 func GroupOf(node *corev3.Node, protocol xds.Protocol) string {
+	agent := strings.ToLower(node.GetUserAgentName())
+	if isClient(agent) || protocol == xds.StateOfTheWorld && agent != "envoy" {
+		return ClientGroup(node.GetCluster())
+	}
 	layers := node.GetMetadata().GetFields()[layersKey].GetNumberValue()
 	return Group(node.GetCluster(), protocol == xds.Delta && layers >= Layers)
 }
+
+// isClient reports whether a node's user agent, in small letters, is a gRPC library: "gRPC Go", "gRPC C-core linux", "grpc-java".
+func isClient(agent string) bool { return strings.HasPrefix(agent, "grpc") }

@@ -18,6 +18,7 @@ func TestNamesOfARelease(t *testing.T) {
 		RuntimePrefix("shop"):                 "ramp.shop",
 		Group("edge", true):                   "edge",
 		Group("edge", false):                  "edge/plain",
+		ClientGroup("edge"):                   "edge/grpc",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -59,5 +60,28 @@ func TestAProxyWithoutAllLayersIsPlain(t *testing.T) {
 	}
 	if got := GroupOf(&corev3.Node{Cluster: "edge"}, xds.Delta); got != "edge/plain" {
 		t.Errorf("without metadata: %q", got)
+	}
+}
+
+func TestWhoeverSpeaksTheStateOfTheWorldIsPlainIfItIsAnEnvoyAndAClientIfNot(t *testing.T) {
+	layers := &structpb.Struct{Fields: map[string]*structpb.Value{layersKey: structpb.NewNumberValue(Layers)}}
+	for _, c := range []struct {
+		agent    string
+		protocol xds.Protocol
+		group    string
+	}{
+		{"envoy", xds.StateOfTheWorld, "edge/plain"},
+		{"envoy", xds.Delta, "edge"},
+		{"gRPC Go", xds.StateOfTheWorld, "edge/grpc"},
+		{"gRPC C-core linux", xds.Delta, "edge/grpc"},
+		{"grpc-java", xds.StateOfTheWorld, "edge/grpc"},
+		{"", xds.StateOfTheWorld, "edge/grpc"},
+	} {
+		if got := GroupOf(&corev3.Node{Cluster: "edge", UserAgentName: c.agent, Metadata: layers}, c.protocol); got != c.group {
+			t.Errorf("%q over %v: got group %q, want %q", c.agent, c.protocol, got, c.group)
+		}
+	}
+	if OfClients("edge/plain") || OfClients("edge") || !OfClients("edge/grpc") {
+		t.Error("groups of clients are mistaken")
 	}
 }

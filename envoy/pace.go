@@ -30,6 +30,30 @@ func (c *Collector) Pace() Pace {
 	return all
 }
 
+// Quiet has all proxies go on counting and report no more, as the end of this replica is near: what they count from here on they report to the next one, all of it, for
+// that is what an Envoy does when its stream breaks (envoy-measured.md §13).
+func (c *Collector) Quiet() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = true
+	for s := range c.streams {
+		c.tell(s)
+	}
+}
+
+// Slow is how many of the proxies that are asked about a service are not in the sample that reports fast.
+func (c *Collector) Slow(service string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, gateway := range c.wanted[service].Gateways {
+		if r := c.rosters[gateway]; r != nil {
+			n += len(r.streams) - r.fast
+		}
+	}
+	return n
+}
+
 // roster is a gateway's. The caller holds mu.
 func (c *Collector) roster(gateway string) *roster {
 	r := c.rosters[gateway]

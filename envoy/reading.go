@@ -54,9 +54,15 @@ func (c *Collector) levels(w Wanted, now time.Time) policy.Reading {
 			r.Slow++
 			continue
 		}
-		r.Reporting++
 		r.LiveActive += s.listed[w.LivePool].inProgress()
 		r.CandidateActive += s.listed[w.CandidatePool].inProgress()
+		if s.client {
+			if s.uses(w) {
+				r.Untimed++
+			}
+			continue
+		}
+		r.Reporting++
 		timely := 0
 		for _, other := range c.station(s.node).statistics {
 			if c.timely(other, s, w, now) {
@@ -102,14 +108,14 @@ func (c *Collector) names() map[uint64]string {
 	return names
 }
 
-// Reporting tells when each proxy that is asked about a service last reported, of those heard from within three intervals.
+// Reporting tells when each Envoy that is asked about a service last reported, of those heard from within three intervals.
 func (c *Collector) Reporting(service string, now time.Time) map[string]time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	heard := map[string]time.Time{}
 	names, w := c.names(), c.wanted[service]
 	for s := range c.streams {
-		if s.reports(w, now) {
+		if s.reports(w, now) && !s.client {
 			heard[names[s.number]] = s.heard
 		}
 	}

@@ -38,16 +38,10 @@ type rendered struct {
 	candidate  string     // its pool; "" while none runs
 	weight     policy.Weight
 	arms       []xds.Key
-	clusters   map[xds.Key]piece // clusters and endpoints
+	clusters   pieces // clusters and endpoints
 	routes     [kinds]piece
-	overlay    piece // without a body while no release runs
-}
-
-// piece is a service's share of a resource, or a resource of its own.
-type piece struct {
-	body  []byte
-	at    int64 // the revision at which it last changed; 0: never
-	fresh bool  // it changed since the last Flush
+	overlay    piece  // without a body while no release runs
+	clients    pieces // all that gRPC clients get; none of a service that they cannot call
 }
 
 // NewRenderer knows the default gateway only.
@@ -133,7 +127,7 @@ func gatewaysOf(services ...*rendered) []string {
 
 // render renders all of a service; nothing is dated yet.
 func render(name string, s *policy.Served, st State) *rendered {
-	n := &rendered{served: s, state: st, name: name, gateways: slices.Clone(s.Service.Gateways), clusters: map[xds.Key]piece{}, release: s.Release != nil}
+	n := &rendered{served: s, state: st, name: name, gateways: slices.Clone(s.Service.Gateways), clusters: pieces{}, release: s.Release != nil}
 	slices.Sort(n.gateways)
 	n.gateways = slices.Compact(n.gateways)
 	n.base = Pool(name, baseBackend(s, st))
@@ -141,10 +135,16 @@ func render(name string, s *policy.Served, st State) *rendered {
 	n.routes[layered].body = routePart(virtualHost(s.Service, safeBase(s, st)))
 	n.routes[plain].body = routePart(virtualHost(s.Service, realSplit(s, st)))
 	n.pool(s.Service, s.Live, nil)
-	if s.Release == nil {
-		return n
+	if s.Release != nil {
+		n.ramp(s, st)
 	}
-	candidate, live := s.Release.Candidate, s.Live.Backend
+	n.forClients(s, st)
+	return n
+}
+
+// ramp renders what there is while a release runs: the candidate's pool, both arms, and the weights.
+func (n *rendered) ramp(s *policy.Served, st State) {
+	name, candidate, live := n.name, s.Release.Candidate, s.Live.Backend
 	n.candidate, n.weight = Pool(name, candidate.Backend), s.CandidateWeight(st.Permit, st.Latched)
 	n.pool(s.Service, candidate, canary())
 	metrics := qualities(s.Service)
@@ -157,7 +157,6 @@ func render(name string, s *policy.Served, st State) *rendered {
 	if st.Latched {
 		n.latched = s.Release.ID
 	}
-	return n
 }
 
 // pool renders a backend's cluster, and its endpoints unless its name is resolved by the proxies themselves.
@@ -181,6 +180,7 @@ type changes struct {
 	clusters []xds.Key
 	routes   [kinds]bool
 	overlay  bool // body, needs or tag
+	clients  []xds.Key
 	urgent   bool // a candidate loses all its traffic
 }
 
@@ -192,6 +192,7 @@ func everything(old, next *rendered) changes {
 			continue
 		}
 		all.clusters = slices.AppendSeq(all.clusters, maps.Keys(n.clusters))
+		all.clients = slices.AppendSeq(all.clients, maps.Keys(n.clients))
 		all.overlay = all.overlay || n.release
 	}
 	return all
@@ -199,19 +200,11 @@ func everything(old, next *rendered) changes {
 
 // differences compares two renderings of a service.
 func differences(old, next *rendered) changes {
-	var c changes
+	c := changes{clusters: next.clusters.changes(old.clusters), clients: next.clients.changes(old.clients)}
 	kept := len(old.clusters) == len(next.clusters)
-	for key, p := range next.clusters {
-		before, had := old.clusters[key]
+	for key := range next.clusters {
+		_, had := old.clusters[key]
 		kept = kept && had
-		if !bytes.Equal(before.body, p.body) {
-			c.clusters = append(c.clusters, key)
-		}
-	}
-	for key := range old.clusters {
-		if _, has := next.clusters[key]; !has {
-			c.clusters = append(c.clusters, key)
-		}
 	}
 	for kind := range next.routes {
 		c.routes[kind] = old.base != next.base || !bytes.Equal(old.routes[kind].body, next.routes[kind].body)
@@ -240,9 +233,8 @@ func (n *rendered) date(old *rendered, changed changes, rev int64) {
 	if old == nil {
 		old = &rendered{}
 	}
-	for key, p := range n.clusters {
-		n.clusters[key] = p.dated(old.clusters[key], slices.Contains(changed.clusters, key), rev)
-	}
+	n.clusters.date(old.clusters, changed.clusters, rev)
+	n.clients.date(old.clients, changed.clients, rev)
 	for kind, p := range n.routes {
 		n.routes[kind] = p.dated(old.routes[kind], changed.routes[kind], rev)
 	}
@@ -250,30 +242,15 @@ func (n *rendered) date(old *rendered, changed changes, rev int64) {
 	n.overlay = n.overlay.dated(old.overlay, changed.overlay && !bytes.Equal(n.overlay.body, old.overlay.body), rev)
 }
 
-func (p piece) dated(old piece, changed bool, rev int64) piece {
-	if changed {
-		return piece{body: p.body, at: rev, fresh: true}
-	}
-	return piece{body: p.body, at: old.at, fresh: old.fresh}
-}
-
 // settle dates what changed since the last Flush with the revision at which it is published, if that is later: an ACK of what was published before must not pass
 // for one of it.
 func (n *rendered) settle(rev int64) {
-	for key, p := range n.clusters {
-		n.clusters[key] = p.settled(rev)
-	}
+	n.clusters.settle(rev)
+	n.clients.settle(rev)
 	for kind, p := range n.routes {
 		n.routes[kind] = p.settled(rev)
 	}
 	n.overlay = n.overlay.settled(rev)
-}
-
-func (p piece) settled(rev int64) piece {
-	if p.fresh {
-		p.at, p.fresh = max(p.at, rev), false
-	}
-	return p
 }
 
 // Flush returns all that changed since the last flush; the caller publishes it at rev.
@@ -304,10 +281,10 @@ func (r *Renderer) flush(at flushing) Flushed {
 // Ready is, per group, what a proxy must have accepted for a release to climb: the arms, the pools and their endpoints, and the gateway's listeners, unless it has
 // its own.
 func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
-	return r.requirements(service, func(n *rendered, f *fleet, _ int) []xds.Requirement {
+	return r.requirements(service, (*rendered).clientsReady, func(n *rendered, f *fleet, _ int) []xds.Requirement {
 		want := n.pools()
 		for _, name := range f.listening {
-			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: name}, IfAsked: true})
+			want = append(want, xds.Requirement{Key: xds.Key{Type: xds.ListenerType, Name: name}, Given: xds.Key{Type: xds.ListenerType, Name: name}})
 		}
 		return want
 	})
@@ -316,7 +293,7 @@ func (r *Renderer) Ready(service string) map[string][]xds.Requirement {
 // Confirmed is, per group, what a proxy must have accepted to serve a service as it is served now: the arms, pools and endpoints, the routes and, with layers, the
 // service's layer, each at the revision at which this service's share of it last changed. Routes that are held are accepted by none.
 func (r *Renderer) Confirmed(service string) map[string][]xds.Requirement {
-	return r.requirements(service, func(n *rendered, f *fleet, kind int) []xds.Requirement {
+	return r.requirements(service, (*rendered).clientsConfirmed, func(n *rendered, f *fleet, kind int) []xds.Requirement {
 		want := append(n.pools(), xds.Requirement{Key: xds.Key{Type: xds.RouteType, Name: f.name}, Revision: f.routed(kind, n)})
 		// A layer in which the service never had a key says nothing about it.
 		if kind == layered && n.overlay.at > 0 {
@@ -345,11 +322,17 @@ func (r *Renderer) Moved(service string) int64 {
 			at = max(at, p.at)
 		}
 		at = max(at, n.overlay.at)
+		for _, p := range n.clients {
+			at = max(at, p.at)
+		}
 	}
 	return at
 }
 
-func (r *Renderer) requirements(service string, of func(*rendered, *fleet, int) []xds.Requirement) map[string][]xds.Requirement {
+// requirements are what is asked of the clients of each gateway of a service, and of its Envoys of each kind.
+func (r *Renderer) requirements(
+	service string, ofClients func(*rendered) []xds.Requirement, of func(*rendered, *fleet, int) []xds.Requirement,
+) map[string][]xds.Requirement {
 	want := map[string][]xds.Requirement{}
 	n := r.services[service]
 	if n == nil {
@@ -362,6 +345,9 @@ func (r *Renderer) requirements(service string, of func(*rendered, *fleet, int) 
 		}
 		for kind, group := range groups(gateway) {
 			want[group] = of(n, f, kind)
+		}
+		if len(n.clients) > 0 {
+			want[ClientGroup(gateway)] = ofClients(n)
 		}
 	}
 	return want

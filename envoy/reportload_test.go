@@ -45,6 +45,29 @@ func BenchmarkLoadReports(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkRestingStreams tells how much memory a proxy's streams of load reports and statistics take while no release runs, beside a bare connection.
+//
+//	go test -run '^$' -bench RestingStreams -benchtime 1x ./envoy
+func BenchmarkRestingStreams(b *testing.B) {
+	const proxies = 5000
+	perProxy := func(streams int) float64 {
+		s := startReportServer(b, "resting")
+		connectResting(b, s.address, 100, streams) // what is needed once, is there now
+		before := s.settled(b, 100*streams)
+		connectResting(b, s.address, proxies, streams)
+		after := s.settled(b, (100+proxies)*streams)
+		s.end(b)
+		return float64(after-before) / proxies
+	}
+	for b.Loop() {
+		connection, reports, both := perProxy(0), perProxy(1), perProxy(2)
+		b.ReportMetric(connection/1024, "KiB-connection")
+		b.ReportMetric((reports-connection)/1024, "KiB-reports")
+		b.ReportMetric((both-reports)/1024, "KiB-statistics")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
 // processorTime is what a process has used so far.
 func processorTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
@@ -63,4 +86,19 @@ func processorTime(t testing.TB, pid int) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// residentBytes is how much memory a process has.
+func residentBytes(t testing.TB, pid int) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n * 1024
 }

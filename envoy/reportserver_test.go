@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"runtime/pprof"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,7 +28,7 @@ import (
 	"github.com/rampart-proxy/rampart/xds"
 )
 
-// roleReports is a server of reports in a process of its own, so that its processor time is known: reports-server real|bare [profile].
+// roleReports is a server of reports in a process of its own, so that its processor time and its memory are known: reports-server real|resting|bare [profile].
 const roleReports = "reports-server"
 
 // TestMain lets this binary be that process.
@@ -70,18 +72,35 @@ func serveReports(ctx context.Context, args []string) error {
 	}
 	var totals reportTotals
 	server, count := bareServer(&totals), func(context.Context) {}
-	if args[0] == "real" {
-		server, count = realServer(&totals)
+	if args[0] != "bare" {
+		server, count = realServer(&totals, args[0] == "real")
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	if err := tell.Encode(listener.Addr().String()); err != nil {
 		return err
 	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	var answering sync.WaitGroup
+	answering.Go(func() { totals.answer(ctx, asked, tell) })
 	count(ctx)
-	<-ctx.Done()
+	answering.Wait()
 	server.Stop()
 	return errors.Join(<-ended, tell.Encode(totals))
+}
+
+// answer tells how many messages were read so far whenever it is asked, when all memory that is not needed was given back.
+func (r *reportTotals) answer(ctx context.Context, asked <-chan os.Signal, tell *json.Encoder) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+			debug.FreeOSMemory()
+			_ = tell.Encode(atomic.LoadInt64(&r.Messages)) // whoever asked has gone
+		}
+	}
 }
 
 // dropped is a message that nobody reads.
@@ -110,15 +129,19 @@ func bareServer(totals *reportTotals) *grpc.Server {
 	}))...)
 }
 
-// realServer counts as a replica does, with a release of shop that runs. Its second result takes the readings until the context ends.
-func realServer(totals *reportTotals) (*grpc.Server, func(context.Context)) {
+// realServer counts as a replica does, if a release of shop runs all that 1,000 proxies can report twice a second. Its second result takes the readings until the
+// context ends.
+func realServer(totals *reportTotals, runs bool) (*grpc.Server, func(context.Context)) {
 	collector := envoy.NewCollector(envoy.CollectorConfig{
 		Now: time.Now, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Touch: func(string, time.Time) { atomic.AddInt64(&totals.Messages, 1) },
+		Budget: 125_000_000,
 	})
-	collector.Want([]envoy.Wanted{{
-		Service: "shop", Release: "green-7", Gateways: []string{"edge"}, Metrics: []string{"named_metrics.quality"},
-		LivePool: "shop/blue", CandidatePool: "shop/green", LiveArm: "shop/blue|none", CandidateArm: "shop/green|blue",
-	}})
+	if runs {
+		collector.Want([]envoy.Wanted{{
+			Service: "shop", Release: "green-7", Gateways: []string{"edge"}, Metrics: []string{"named_metrics.quality"},
+			LivePool: "shop/blue", CandidatePool: "shop/green", LiveArm: "shop/blue|none", CandidateArm: "shop/green|blue",
+		}})
+	}
 	server := grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
 	collector.Register(server)
 	return server, func(ctx context.Context) {
@@ -169,6 +192,30 @@ func startReportServer(t testing.TB, args ...string) *reportServer {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// settled waits until so many messages were read and returns how much memory the process then has, in bytes.
+func (s *reportServer) settled(t testing.TB, messages int) (resident int64) {
+	t.Helper()
+	short, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := testenv.Eventually(short, func() (bool, error) {
+		if err := s.Signal(syscall.SIGUSR1); err != nil {
+			return false, err
+		}
+		var read int
+		if err := s.told.Decode(&read); err != nil {
+			return false, err
+		}
+		if read < messages {
+			return false, fmt.Errorf("%d of %d messages were read", read, messages)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return residentBytes(t, s.Pid())
 }
 
 // end stops the server and returns what it had counted.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ const (
 	frameBytes  = 16 << 10 // of data: what grpc-go takes at most, and Envoy fills
 	frameHeader = 9
 	reportPath  = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+	metricsPath = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
 )
 
 // reporters are simulated Envoys that send load reports: ready-made HTTP/2 over TCP, so that it costs less to send than to read.
@@ -34,7 +36,6 @@ type reporters struct {
 type reporter struct {
 	conn  *net.TCPConn
 	raw   syscall.RawConn
-	hello []byte // the first message: the node alone
 	first []byte // of a report's frames: as far as they differ between proxies
 }
 
@@ -77,14 +78,14 @@ func named(node []byte, i int) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), append(id, node[1+n:]...))
 }
 
-// framed is a gRPC message in frames of stream 1.
-func framed(message []byte) []byte {
+// framed is a gRPC message in frames of a stream.
+func framed(stream uint32, message []byte) []byte {
 	message = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
 	var frames bytes.Buffer
 	framer := http2.NewFramer(&frames, nil)
 	for len(message) > 0 {
 		n := min(len(message), frameBytes)
-		_ = framer.WriteData(1, false, message[:n]) // a buffer takes all
+		_ = framer.WriteData(stream, false, message[:n]) // a buffer takes all
 		message = message[n:]
 	}
 	return frames.Bytes()
@@ -100,16 +101,17 @@ func connectReporters(t testing.TB, address string, n int) *reporters {
 	f := &reporters{}
 	for i := range n {
 		hello := named(node, i)
-		frames := framed(append(bytes.Clone(hello), report...))
+		frames := framed(1, append(bytes.Clone(hello), report...))
 		f.rest, f.size = frames[differing:], len(hello)+len(report)
-		p := &reporter{hello: framed(hello), first: bytes.Clone(frames[:differing])}
-		p.dial(t, address)
+		p := &reporter{first: bytes.Clone(frames[:differing])}
+		p.dial(t, address, slices.Concat(opening(), headers(1, reportPath), framed(1, hello)))
 		f.proxies = append(f.proxies, p)
 	}
 	return f
 }
 
-func (p *reporter) dial(t testing.TB, address string) {
+// dial connects and says hello.
+func (p *reporter) dial(t testing.TB, address string, hello []byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -123,28 +125,51 @@ func (p *reporter) dial(t testing.TB, address string) {
 	if err := p.conn.SetWriteBuffer(256 << 10); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.conn.Write(append(opening(), p.hello...)); err != nil {
+	if _, err := p.conn.Write(hello); err != nil {
 		t.Fatal(err)
 	}
-	p.hello = nil
 }
 
-// opening is the beginning of a connection with one request.
+// opening is the beginning of a connection. Its windows are wide, for nobody updates them.
 func opening() []byte {
 	frames := bytes.NewBufferString(http2.ClientPreface)
 	framer := http2.NewFramer(frames, nil)
-	_ = framer.WriteSettings()
+	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 28}) // a buffer takes all
 	_ = framer.WriteSettingsAck()
 	_ = framer.WriteWindowUpdate(0, 1<<28)
-	var block bytes.Buffer
-	packer := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", reportPath}, {":authority", "rampart"}, {"te", "trailers"}, {"content-type", "application/grpc"},
-	} {
-		_ = packer.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
-	}
-	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}) // a buffer takes all
 	return frames.Bytes()
+}
+
+// headers begin a call.
+func headers(stream uint32, path string) []byte {
+	var frames, block bytes.Buffer
+	packer := hpack.NewEncoder(&block)
+	packer.SetMaxDynamicTableSizeLimit(0) // so that each block stands alone
+	for _, field := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "rampart"}, {"te", "trailers"}, {"content-type", "application/grpc"},
+	} {
+		_ = packer.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}) // a buffer takes all
+	}
+	_ = http2.NewFramer(&frames, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true})
+	return frames.Bytes()
+}
+
+// connectResting opens connections on which a proxy without a running release has so many streams: of load reports, and of statistics besides. What is sent is the node.
+func connectResting(t testing.TB, address string, n, streams int) {
+	t.Helper()
+	node := recordedNode(t)
+	for i := range n {
+		message := named(node, i)
+		hello := opening()
+		if streams > 0 {
+			hello = slices.Concat(hello, headers(1, reportPath), framed(1, message))
+		}
+		if streams > 1 {
+			identifier := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), message)
+			hello = slices.Concat(hello, headers(3, metricsPath), framed(3, identifier))
+		}
+		(&reporter{}).dial(t, address, hello)
+	}
 }
 
 // report sends one report, and reads past what the server has sent.

@@ -20,6 +20,7 @@ type reportStream struct {
 	number        uint64            // fixed
 	node, gateway string            // fixed
 	blind         bool              // fixed: its reports leave out refused connections while nothing else is tried (envoy-measured.md §2)
+	client        bool              // fixed: of a gRPC client (clientreport.go)
 	stream        grpc.ServerStream // fixed
 	telling       sync.WaitGroup    // who sends its orders
 
@@ -30,6 +31,7 @@ type reportStream struct {
 	asked    time.Duration // interval that was ordered; 0: none yet
 	since    time.Time     // when it was
 	clusters []string      // that were ordered
+	ordered  time.Duration // the interval in the one order that a client takes; 0: it has none yet
 	listed   map[string]*listing
 	heard    time.Time // of the last report
 	complaints

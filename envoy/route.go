@@ -49,14 +49,18 @@ func baseBackend(s *policy.Served, st State) string {
 // virtualHost renders a service's routes over the given split of traffic.
 func virtualHost(s policy.Service, split *routev3.WeightedCluster) *routev3.VirtualHost {
 	v := &routev3.VirtualHost{Name: s.Name, Domains: domains(s.Hosts)}
-	routes := s.Routes
-	if len(routes) == 0 {
-		routes = []policy.Route{{}}
-	}
-	for _, r := range routes {
+	for _, r := range routesOf(s) {
 		v.Routes = append(v.Routes, route(r, split))
 	}
 	return v
+}
+
+// routesOf are a document's routes: without any, everything is one.
+func routesOf(s policy.Service) []policy.Route {
+	if len(s.Routes) == 0 {
+		return []policy.Route{{}}
+	}
+	return s.Routes
 }
 
 // domains are the hosts in lower case, as Envoy compares them, each once: it refuses all of a gateway's routes for a domain that comes twice.

@@ -71,6 +71,7 @@ type share struct {
 	live, candidate policy.Counts
 	unseen          policy.ProxyReading // only its counts: refused connections that no load report had in it
 	interval        time.Duration       // the longest
+	client          bool                // of a gRPC client
 	odd             bool                // something in it reaches back further than it should
 }
 
@@ -79,7 +80,7 @@ type share struct {
 func (t *tally) addShare(s *reportStream, listed *listing, to *watch, r received) {
 	one := t.nodes[s.number]
 	if one == nil {
-		one = &share{node: s.node}
+		one = &share{node: s.node, client: s.client}
 		t.nodes[s.number] = one
 	}
 	one.odd = one.odd || listed.first || r.interval > 2*s.asked
@@ -137,6 +138,10 @@ func (t *tally) reading(r policy.Reading, now time.Time, since map[string]time.T
 	r.Candidate, _ = t.candidate.settled()
 	proxies := make(map[string]policy.ProxyReading, len(t.nodes))
 	for number, one := range t.nodes {
+		if one.client {
+			r.UntimedLive += one.live.Finished()
+			r.UntimedCandidate += one.candidate.Finished()
+		}
 		at, steady := since[one.node]
 		steady = steady && !one.odd && now.Sub(at) >= one.interval-fastest
 		if steady {

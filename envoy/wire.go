@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/encoding"
@@ -96,6 +97,7 @@ func (d *duration) value() (time.Duration, error) {
 const (
 	fieldID           protowire.Number = 1
 	fieldCluster      protowire.Number = 2
+	fieldAgent        protowire.Number = 6
 	fieldBuildVersion protowire.Number = 8
 
 	fieldVersion protowire.Number = 1
@@ -107,6 +109,7 @@ const (
 // origin is what matters of a node.
 type origin struct {
 	id, gateway string
+	client      bool // a gRPC client, no Envoy
 	version     version
 }
 
@@ -125,6 +128,8 @@ func (o *origin) decode(data []byte) error {
 			o.id = string(value.bytes)
 		case number == fieldCluster:
 			o.gateway = string(value.bytes)
+		case number == fieldAgent:
+			o.client = isClient(strings.ToLower(string(value.bytes)))
 		case number == fieldBuildVersion:
 			return within(value.bytes, fieldVersion, o.version.decode)
 		}
@@ -174,8 +179,15 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
+// pooled is up to which size a message's bytes come from grpc-go's pool. The next size there is 1 MiB, far too much for the 60 kB with which each proxy comes.
+const pooled = 32 << 10
+
 // inOnePiece hands a message over as one piece, copied only if it came in several.
 func inOnePiece(data mem.BufferSlice, take func([]byte)) {
+	if len(data) > 1 && data.Len() > pooled {
+		take(data.Materialize())
+		return
+	}
 	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer buffer.Free()
 	take(buffer.ReadOnlyData())

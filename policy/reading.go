@@ -30,7 +30,7 @@ type Reading struct {
 	SteadyLive      Counts `json:"steadyLive,omitzero"`
 	SteadyCandidate Counts `json:"steadyCandidate,omitzero"`
 	Unsettled       bool   `json:"unsettled,omitzero"` // a cluster or its endpoints changed within the interval: counts for the guard rail, never promotes
-	Reporting       int    `json:"reporting,omitzero"` // proxies heard from within three intervals
+	Reporting       int    `json:"reporting,omitzero"` // Envoys heard from within three intervals
 	// Slow are proxies besides, of a fleet so large that only a random part reports every turn. All but share seen is of that part alone.
 	Slow    int `json:"slow,omitzero"`
 	Missing int `json:"missing,omitzero"` // proxies that should have reported and did not
@@ -38,6 +38,11 @@ type Reading struct {
 	// Tries in progress by the newest report of each proxy: levels, not counts.
 	LiveActive      uint64 `json:"liveActive,omitzero"`
 	CandidateActive uint64 `json:"candidateActive,omitzero"`
+
+	// Untimed are the proxies that report and can send no statistics, gRPC clients; the others are what has finished by their reports.
+	Untimed          int    `json:"untimed,omitzero"`
+	UntimedLive      uint64 `json:"untimedLive,omitzero"`
+	UntimedCandidate uint64 `json:"untimedCandidate,omitzero"`
 
 	Proxies  []ProxyReading `json:"proxies,omitzero"`  // by proxy: those of which something came in this turn
 	Times    *Times         `json:"times,omitzero"`    // nil: no proxy's statistics came in this turn
@@ -91,6 +96,7 @@ type Fleet struct {
 	Ready     int          `json:"ready"`            // of them, with what a release needs accepted: the arms' clusters and endpoints, the gateway's listeners
 	Confirmed int          `json:"confirmed"`        // of them, with everything that served says at its newest revision accepted
 	Rejected  int          `json:"rejected"`         // of them, that refused something of this service
+	Slow      int          `json:"slow,omitzero"`    // of them, that report seldom, because a random part of a large fleet does for all
 	Waiting   []ProxyWords `json:"waiting,omitzero"` // some that have not confirmed, at most three
 	LastAck   time.Time    `json:"lastAck,omitzero"` // when the newest confirmation came
 }

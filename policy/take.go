@@ -59,9 +59,9 @@ func (e *Evidence) turnOf(reading Reading, s *Served) *turn {
 	e.live.After(after)
 	e.next.After(after)
 	live := e.live.Turn(reading.Interval, reading.Live.Issued, reading.Live.Finished()+e.lacking[0].turn(
-		reading.Interval, reading.Live.Finished(), t.times.Live.Total(), t.timed), reading.LiveActive)
+		reading.Interval, reading.Live.Finished()-reading.UntimedLive, t.times.Live.Total(), t.timed), reading.LiveActive)
 	next := e.next.Turn(reading.Interval, reading.Candidate.Issued, reading.Candidate.Finished()+e.lacking[1].turn(
-		reading.Interval, reading.Candidate.Finished(), t.times.Candidate.Total(), t.timed), reading.CandidateActive)
+		reading.Interval, reading.Candidate.Finished()-reading.UntimedCandidate, t.times.Candidate.Total(), t.timed), reading.CandidateActive)
 	if t.timed = t.timed || live+next > 0; t.timed {
 		e.live.Settle(&t.times.Live)
 		e.next.Settle(&t.times.Candidate)

@@ -177,13 +177,21 @@ func (e *Evidence) lacks(t *turn) string {
 	case few(t.found.StepCandidate):
 		return fmt.Sprintf("%d finished requests to %s at this weight", enough, t.candidate())
 	case e.Latency != nil && few(e.slow.Step.Candidate.Counts):
-		return fmt.Sprintf("the times of %d requests to %s at this weight", enough, t.candidate())
+		return fmt.Sprintf("the times of %d requests to %s at this weight%s", enough, t.candidate(), t.untimed("`latency: off` and no `limits.p99` do"))
 	case e.Latency != nil && !t.served.Service.Analysis.Latency.Off && e.slow.Thresholds == 0:
-		return fmt.Sprintf("the times of more requests to %s", t.live())
+		return fmt.Sprintf("the times of more requests to %s%s", t.live(), t.untimed("`latency: off` and no `limits.p99` do"))
 	case e.Statuses != nil && few(e.Statuses.Evidence().StepCandidate):
-		return fmt.Sprintf("the gRPC statuses of %d requests to %s at this weight", enough, t.candidate())
+		return fmt.Sprintf("the gRPC statuses of %d requests to %s at this weight%s", enough, t.candidate(), t.untimed("an analysis of errors without `grpc` does"))
 	}
 	return ""
+}
+
+// untimed says why what statistics tell may never come, and what does without it: gRPC clients send none.
+func (t *turn) untimed(without string) string {
+	if t.reading.Untimed == 0 {
+		return ""
+	}
+	return " (gRPC clients send none; " + without + " without)"
 }
 
 // lacksQuality: a candidate of which fewer requests report a quantity than of live is not known to be good.

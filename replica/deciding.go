@@ -97,7 +97,7 @@ func (d *Deciding) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			d.resign()
+			d.handOver()
 			return nil
 		case proof := <-elected:
 			d.begin(ctx, proof)
@@ -306,19 +306,6 @@ func (d *Deciding) elsewhere(name string) int {
 	for id, report := range d.reports {
 		if id != d.config.ID {
 			count += report.Releases[name].Reporting
-		}
-	}
-	return count
-}
-
-// others counts the other replicas that live.
-func (d *Deciding) others() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	count := 0
-	for id := range d.reports {
-		if id != d.config.ID {
-			count++
 		}
 	}
 	return count

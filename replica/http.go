@@ -27,7 +27,7 @@ type ProxyView struct {
 	Deadman    string    `json:"deadman"`             // "15s", "off", or "no" for a proxy without ramp layers
 	Known      bool      `json:"known"`               // its gateway exists
 	Pending    int       `json:"pending"`             // responses it has not answered
-	Duplicate  bool      `json:"duplicate,omitempty"`
+	Duplicate  bool      `json:"duplicate,omitempty"` // another Envoy has the same node id; a gRPC client has a stream for each service it uses
 	Frozen     string    `json:"frozen,omitempty"`
 	Dated      string    `json:"dated,omitempty"` // what its version lacks
 	Rejections []string  `json:"rejections,omitempty"`
@@ -119,7 +119,7 @@ func viewOf(p xds.Proxy, gateways map[string]policy.Gateway) ProxyView {
 	g, known := gateways[name]
 	view := ProxyView{
 		Proxy: p.Node, Gateway: name, Version: p.Version, Protocol: p.Protocol.String(), Connected: p.Connected, LastSeen: p.LastSeen, LastReport: p.LastReport,
-		Deadman: "no", Known: known, Pending: p.Pending, Duplicate: p.Duplicate, Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
+		Deadman: "no", Known: known, Pending: p.Pending, Duplicate: p.Duplicate && !envoy.OfClients(p.Group), Frozen: p.Frozen, Dated: envoy.Dated(p.Version),
 	}
 	if known && layered {
 		view.Deadman = deadmanText(g)

@@ -66,8 +66,7 @@ func (d *Deciding) wantedQueries(w work) []queries.Wanted {
 // missing counts the proxies that are connected, here or to another replica, and have not reported here lately.
 func (d *Deciding) missing(name string, now time.Time) int {
 	v, _ := d.serving.view(name)
-	reporting := d.serving.collector.Reporting(name, now)
-	return max(0, d.mergedFleet(name, v, now).Connected-len(reporting))
+	return max(0, d.mergedFleet(name, v, now).Connected-d.serving.reporting(name, now))
 }
 
 // weigh judges one service's reading.

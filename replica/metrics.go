@@ -66,6 +66,10 @@ func (m *metrics) watchProxies(r prometheus.Registerer, s *Serving) {
 			func() float64 { return float64(s.xds.Count().Pending) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_rejecting", Help: "Proxies that hold a rejection."},
 			func() float64 { return float64(s.xds.Count().Rejecting) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_reporting", Help: "Proxies that are asked for load reports every turn, because a release runs."},
+			func() float64 { return float64(s.collector.Pace().Fast) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_reporting_slowly", Help: "Proxies that are asked for them seldom: a random part of a large fleet reports every turn."},
+			func() float64 { return float64(s.collector.Pace().Slow) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_alarms", Help: "Things someone must look at; `rampart why` names them."},
 			func() float64 { return float64(len(s.alarms())) }),
 	)

@@ -31,6 +31,8 @@ type Config struct {
 	Xds       net.Listener
 	HTTP      net.Listener
 	LeaderTTL time.Duration
+	// ReportBytes is how many bytes of load reports are read a second at most; 0 is envoy.CollectorConfig's default.
+	ReportBytes int
 	// Prometheus is the URL of the server for queries that name none; "" is none.
 	Prometheus string
 	// Drain is over how long the proxies are sent to the other replicas when this one is asked to end; 0: they are cut off.
@@ -67,7 +69,7 @@ func New(c Config) (*Replica, error) {
 		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
-	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log})
+	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log, Budget: c.ReportBytes})
 	r.serving = NewServing(ServingConfig{
 		ID: c.ID, Store: c.Store, Latch: latch, Xds: r.xds, Collector: collector, Folder: c.Folder, Now: c.Now, Log: c.Log,
 	}, m)
@@ -147,29 +149,6 @@ func (r *Replica) Run(ctx context.Context) error {
 	})
 	return group.Wait()
 }
-
-// drain has the proxies go to other replicas. Without another one they keep what they have, and the sooner this one ends the sooner its successor is there.
-func (r *Replica) drain(ctx context.Context) {
-	others := r.deciding.others()
-	if others == 0 || r.config.Drain <= 0 {
-		return
-	}
-	r.config.Log.Info("drains", "reason", fmt.Sprintf("its proxies go to %d other replicas within %s", others, r.config.Drain))
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		r.grpc.GracefulStop() // tells every connection at once that it takes no more streams; those there are go on
-	}()
-	r.xds.Drain(ctx, r.config.Drain)
-	select {
-	case <-gone:
-	case <-ctx.Done():
-	case <-time.After(drainGrace):
-	}
-}
-
-// drainGrace is how long a replica waits for streams that were told to go: those for reports end with their connections.
-const drainGrace = 500 * time.Millisecond
 
 // ended makes the end of a part that should run for ever an error, unless it was asked to end.
 func ended(ctx context.Context, err error) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/store"
 )
@@ -63,12 +64,32 @@ func (r Reporting) report(now time.Time) store.Report {
 	for _, name := range running {
 		entry := releases[name]
 		entry.Fleet = s.fleet(name)
-		entry.Reporting = len(s.collector.Reporting(name, now))
+		entry.Reporting = s.reporting(name, now)
 		releases[name] = entry
 	}
 	report.Proxies = s.xds.Count().Connected
 	report.Alarms = s.alarms()
 	return report
+}
+
+// reporting counts the proxies that serve a service and were heard from lately. A gRPC client tells only of what it has sent requests to, so that it uses a service is
+// known from what it subscribed to.
+func (s *Serving) reporting(name string, now time.Time) int {
+	s.mu.Lock()
+	confirmed := s.renderer.Confirmed(name)
+	s.mu.Unlock()
+	count := len(s.collector.Reporting(name, now))
+	for group, want := range confirmed {
+		if !envoy.OfClients(group) {
+			continue
+		}
+		for node, streams := range s.xds.Concerned(group, want) {
+			if s.collector.Hears(node, now) {
+				count += streams
+			}
+		}
+	}
+	return count
 }
 
 // fingerprint is a report without what changes by itself: its time, how long proxies have been silent, and the revision.

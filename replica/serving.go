@@ -267,7 +267,7 @@ func (s *Serving) fleet(name string) policy.Fleet {
 	ready, confirmed := s.renderer.Ready(name), s.renderer.Confirmed(name)
 	s.mu.Unlock()
 	now := s.now()
-	var fleet policy.Fleet
+	fleet := policy.Fleet{Slow: s.collector.Slow(name)}
 	for group, want := range confirmed {
 		standing := s.xds.Standing(group, want)
 		fleet.Connected += standing.Connected

@@ -309,6 +309,7 @@ func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fle
 			fleet.Ready += part.Ready
 		}
 		fleet.Rejected += part.Rejected
+		fleet.Slow += part.Slow
 		fleet.Waiting = append(fleet.Waiting, part.Waiting...)
 		if part.LastAck.After(fleet.LastAck) {
 			fleet.LastAck = part.LastAck

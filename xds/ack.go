@@ -72,7 +72,7 @@ func (s *session) unpack(f *flight) {
 		h.early = nil
 		f.items = append(f.items, item{name: e.Name, h: h, v: e.full})
 	}
-	f.pack = nil
+	f.made, f.pack = f.pack.made, nil
 	f.t.base, f.t.bulk, f.t.settled = accepted, nil, f.at // of what is not apart, which is nothing
 }
 
@@ -93,6 +93,7 @@ func (s *session) acceptAll(f *flight, now time.Time) {
 
 // accept notes that the proxy has what was sent.
 func (s *session) accept(f *flight, now time.Time) {
+	f.t.took = true
 	if f.pack != nil {
 		s.acceptAll(f, now)
 	}
@@ -155,11 +156,46 @@ func (s *session) rejected(t *interest, f *flight, words string) {
 	}
 	switch {
 	case len(bodies) == 0:
+	case t.full && t.brought && !t.took:
+		s.stick(f, bodies, words)
 	case blame == 1:
 		s.park(t, bodies[0], words)
 	default:
 		s.split(t, bodies)
 	}
+}
+
+// stick leaves a proxy with all that it has of an earlier stream, until something else is published. In the state of the world a response without a resource deletes
+// it, so a part of what was rejected would take away what the proxy has and uses.
+func (s *session) stick(f *flight, bodies []item, words string) {
+	t := f.t
+	for _, i := range bodies {
+		before := i.h.extent()
+		i.h.back(i.v)
+		s.moved(t, i.name, before)
+		key := Key{t.url, i.name}
+		put(&s.rejections, key, Rejection{Key: key, Version: i.v.version, Words: words})
+	}
+	for key := range s.leaving {
+		if key.Type == t.url {
+			delete(s.leaving, key)
+		}
+	}
+	if t.stuck = f.made == s.group.shelf(t.url).changes; !t.stuck {
+		s.startOver(t) // something else was published meanwhile
+	}
+}
+
+// startOver has everything of a type sent anew.
+func (s *session) startOver(t *interest) {
+	for key := range s.rejections {
+		if key.Type == t.url {
+			delete(s.rejections, key)
+		}
+	}
+	t.apart, t.dirty, t.suspects, t.base = nil, nil, nil, nothing
+	t.stuck, t.fresh, t.owed = false, true, t.wildcard
+	s.movedAll(t, true)
 }
 
 // removeAgain repeats the removals of a response that was rejected for its bodies: whether the proxy

@@ -11,8 +11,9 @@ type flight struct {
 	nonce uint64
 	size  int // bytes
 	at    time.Time
-	beat  bool  // a heartbeat: one item, without its body
-	pack  *pack // beside the items; nil: none
+	beat  bool   // a heartbeat: one item, without its body
+	pack  *pack  // beside the items; nil: none
+	made  uint64 // of a pack that was rejected: see pack
 	items []item
 }
 

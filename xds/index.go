@@ -322,6 +322,9 @@ func (s *session) published(set, gone []change) (concerned bool) {
 			continue
 		}
 		concerned = true
+		if t.stuck {
+			s.startOver(t)
+		}
 		if t.fresh {
 			continue // it gets all there is
 		}
@@ -335,6 +338,9 @@ func (s *session) published(set, gone []change) (concerned bool) {
 			continue
 		}
 		concerned = true
+		if t.stuck {
+			s.startOver(t)
+		}
 		if t.fresh {
 			continue
 		}

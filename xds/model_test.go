@@ -82,8 +82,8 @@ func (w *world) resources() []Resource {
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
 		v := w.pools[name]
 		all = append(all,
-			Resource{Key: Key{ClusterType, name}, Body: mark(Key{ClusterType, name}, fmt.Sprint("cluster ", v/2))},
-			Resource{Key: Key{EndpointType, name}, Body: fmt.Append(nil, "endpoints ", v/3)})
+			Resource{Key: Key{ClusterType, name}, Body: mark(Key{ClusterType, name}, fmt.Sprintf("cluster %d@%s", v/2, name))},
+			Resource{Key: Key{EndpointType, name}, Body: fmt.Appendf(nil, "endpoints %d@%s", v/3, name)})
 		routes.Parts = append(routes.Parts, Part{Body: mark(routes.Key, fmt.Sprintf("[%s %d]", name, v/4)), Needs: w.needs(name)})
 		l := layers["l1"]
 		if name > "b" {

@@ -75,6 +75,7 @@ func (s *session) delta(t *interest, r *request, first bool) {
 // before the proxy knew that one; what it wants now, the answer to that will tell.
 func (s *session) world(t *interest, r *request, first bool) {
 	if first {
+		s.comes(r.version) // all that it says of what it has from an earlier stream
 		s.named(t, r)
 		s.subscribeFirst(t, r)
 		return
@@ -92,6 +93,9 @@ func (s *session) world(t *interest, r *request, first bool) {
 	}
 	if wanted.total() == t.names.total() {
 		return
+	}
+	if t.stuck {
+		s.startOver(t)
 	}
 	gone, come := differences(t.names, wanted)
 	s.unsubscribe(t, gone, come)
@@ -139,7 +143,7 @@ func (s *session) subscribeFirst(t *interest, r *request) {
 		s.resume(t, r)
 		return
 	}
-	t.fresh, t.owed = true, t.wildcard
+	t.fresh, t.owed, t.brought = true, t.wildcard, len(r.version) > 0
 	if t.url == EndpointType {
 		s.warmingAll = false // all that it asks for is sent
 	}

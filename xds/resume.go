@@ -55,22 +55,26 @@ func (s *session) claims(t *interest, r *request) map[string]bool {
 	r.eachVersion(func(raw, text []byte) {
 		name := string(raw)
 		brought[name] = true
-		v, ours := parseVersion(string(text))
-		content := ""
-		switch {
-		case !ours:
-			// Another control plane's. What it holds is unknown, so everything is sent.
-		case v.cluster != s.server.cluster:
-			put(&s.foreign, v.cluster, struct{}{})
-		default:
-			content = v.content
-			s.raise(v.revision)
-		}
+		content := s.comes(text)
 		if t.wants(name) {
 			s.claim(t, name, content)
 		}
 	})
 	return brought
+}
+
+// comes notes whose a version is and how new, and returns the content of one of ours. That of another control plane says nothing of what the proxy holds, so everything
+// is sent.
+func (s *session) comes(text []byte) (content string) {
+	switch v, ours := parseVersion(string(text)); {
+	case !ours:
+	case v.cluster != s.server.cluster:
+		put(&s.foreign, v.cluster, struct{}{})
+	default:
+		s.raise(v.revision)
+		return v.content
+	}
+	return ""
 }
 
 // claim notes one resource that the proxy brings.

@@ -73,6 +73,9 @@ type interest struct {
 	suspects [][]string          // pieces of rejected responses, to be sent apart until the rejected resource is alone
 	flying   int                 // bodies in flight
 	owed     bool                // an answer even if it is empty
+	brought  bool                // the proxy has something of an earlier stream, and cannot say what
+	took     bool                // it has accepted a response on this one
+	stuck    bool                // it refused the first, which must not be sent in pieces: see stick
 	last     uint64              // the newest nonce
 }
 

@@ -11,7 +11,8 @@ import (
 const maxWaiting = 3
 
 // Standing tells how many of a group's proxies meet all of want. What is not published, now or any
-// more, is met by none. A resource with a TTL that was not kept alive counts as gone.
+// more, is met by none. A resource with a TTL that was not kept alive counts as gone. Proxies that
+// none of want is for are not counted.
 func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	g := s.find(groupName)
 	if g == nil {
@@ -23,8 +24,12 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	if v := g.verdictBefore(want, now); v != nil {
 		return v.standing
 	}
-	standing, wanted := Standing{Connected: len(g.sessions)}, g.find(want)
+	standing, wanted := Standing{}, g.find(want)
 	for _, one := range g.sessions {
+		if !one.concerned(want) {
+			continue
+		}
+		standing.Connected++
 		since, met := one.metSince(wanted, reached, now)
 		if met {
 			standing.Met++
@@ -76,7 +81,8 @@ func (m *moves) movedAll() {
 
 // movedSince reports whether something of what is wanted has moved until then.
 func (m *moves) movedSince(then moves, want []Requirement) bool {
-	return m[unranked] != then[unranked] || slices.ContainsFunc(want, func(w Requirement) bool { return m[rank(w.Type)] != then[rank(w.Type)] })
+	moved := func(url string) bool { return m[rank(url)] != then[rank(url)] }
+	return m[unranked] != then[unranked] || slices.ContainsFunc(want, func(w Requirement) bool { return moved(w.Type) || moved(w.Given.Type) })
 }
 
 func askingOf(want []Requirement) asking {
@@ -157,6 +163,9 @@ func (g *group) metSince(want []Requirement, reached int64, now time.Time) map[s
 	wanted := g.find(want)
 	var not []string
 	for _, one := range g.sessions {
+		if !one.concerned(want) {
+			continue
+		}
 		if since, ok := one.metSince(wanted, reached, now); ok {
 			met[one.node] = latest(met[one.node], since)
 		} else {
@@ -167,6 +176,37 @@ func (g *group) metSince(want []Requirement, reached int64, now time.Time) map[s
 		delete(met, node)
 	}
 	return met
+}
+
+// Concerned tells for each node of the group how many streams it has that any of want is for.
+func (s *Server) Concerned(groupName string, want []Requirement) map[string]int {
+	streams := map[string]int{}
+	g := s.find(groupName)
+	if g == nil {
+		return streams
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, one := range g.sessions {
+		if one.concerned(want) {
+			streams[one.node]++
+		}
+	}
+	return streams
+}
+
+// concerned reports whether any of want is for this stream. Nothing wanted is for all.
+func (s *session) concerned(want []Requirement) bool {
+	return len(want) == 0 || slices.ContainsFunc(want, s.owes)
+}
+
+// owes reports whether a requirement is for this stream.
+func (s *session) owes(w Requirement) bool {
+	if w.Given == (Key{}) {
+		return true
+	}
+	t := s.interest(w.Given.Type)
+	return t != nil && t.wants(w.Given.Name)
 }
 
 // sought is a Requirement and what is published of it, nil if nothing is.
@@ -198,10 +238,10 @@ func (s *Server) find(name string) *group {
 func (s *session) metSince(want []sought, reached int64, now time.Time) (since time.Time, met bool) {
 	since = s.came
 	for _, w := range want {
-		t := s.interest(w.Type)
-		if t == nil && w.IfAsked {
+		if !s.owes(w.Requirement) {
 			continue
 		}
+		t := s.interest(w.Type)
 		if w.e == nil || t == nil {
 			return time.Time{}, false
 		}

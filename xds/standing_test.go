@@ -172,12 +172,15 @@ func TestANodeWithTwoStreamsMeetsWhatBothMeet(t *testing.T) {
 func TestARequirementMayBeForThoseWhoAskedOnly(t *testing.T) {
 	opened(t, func(r *rig) {
 		r.set(11, cluster("a", "1"), Resource{Key: Key{ListenerType, "l"}, Body: []byte("l")})
-		want := Requirement{Key: Key{ListenerType, "l"}, IfAsked: true}
+		want := Requirement{Key: Key{ListenerType, "l"}, Given: Key{ListenerType, "l"}}
 		c := r.client("n1")
 		c.ask(ClusterType)
 		c.take("Cluster a=1")
-		if got := r.standing(want); got != "1 of 1, 0 rejected" {
+		if got := r.standing(want, Requirement{Key: Key{ClusterType, "a"}}); got != "1 of 1, 0 rejected" {
 			t.Errorf("it never asked: %s", got)
+		}
+		if got := r.standing(want); got != "0 of 0, 0 rejected" {
+			t.Errorf("it never asked, and nothing else is wanted: %s", got)
 		}
 		c.ask(ListenerType)
 		m := c.expect("Listener l=l")
@@ -187,6 +190,40 @@ func TestARequirementMayBeForThoseWhoAskedOnly(t *testing.T) {
 		c.nack(m, "Address already in use")
 		if got := r.standing(want); got != "0 of 1, 1 rejected" {
 			t.Errorf("it rejected it: %s", got)
+		}
+	})
+}
+
+// A gRPC client has a stream for each service that it uses, under one node id.
+func TestARequirementForThoseWhoAskConcernsNoOthers(t *testing.T) {
+	opened(t, func(r *rig) {
+		shop, cart := Key{RouteType, "shop"}, Key{RouteType, "cart"}
+		want := []Requirement{{Key: shop, Given: shop}, {Key: Key{ClusterType, "a"}, Given: shop}}
+		r.set(11, cluster("a", "1"), Resource{Key: shop, Body: []byte("s")}, Resource{Key: cart, Body: []byte("c")})
+		one, other := r.client("app"), r.client("app")
+		other.ask(RouteType, "cart")
+		other.take("RouteConfiguration cart=c")
+		if got := r.standing(want...); got != "0 of 0, 0 rejected" {
+			t.Errorf("nobody asks for it: %s", got)
+		}
+		if met := r.s.MetSince("edge", want); len(met) != 0 {
+			t.Errorf("nobody asks for it: %v", met)
+		}
+		one.ask(RouteType, "shop")
+		one.take("RouteConfiguration shop=s")
+		if got := r.standing(want...); got != "0 of 1, 0 rejected" {
+			t.Errorf("the cluster is not asked for yet: %s", got)
+		}
+		one.ask(ClusterType, "a")
+		one.take("Cluster a=1")
+		if got := r.standing(want...); got != "1 of 1, 0 rejected" {
+			t.Errorf("all is there: %s", got)
+		}
+		if met := r.s.MetSince("edge", want); len(met) != 1 {
+			t.Errorf("the stream that asks for something else counts: %v", met)
+		}
+		if got := r.s.Concerned("edge", want); len(got) != 1 || got["app"] != 1 {
+			t.Errorf("concerned: %v", got)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -162,7 +163,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	g.sessions = append(g.sessions, one)
 	g.moves.movedAll()
 	g.mu.Unlock()
-	if duplicate {
+	if duplicate && !callsItself(node) {
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
 	}
 	s.log.Info("a proxy connected", "proxy", one.node, "version", one.version, "reason", name)
@@ -249,6 +250,11 @@ func agent(n *corev3.Node) string {
 		return name + " " + v
 	}
 	return name
+}
+
+// callsItself reports whether the proxy is a gRPC library, which has a stream for each service that it uses: several under one id are no mistake.
+func callsItself(n *corev3.Node) bool {
+	return strings.HasPrefix(strings.ToLower(n.GetUserAgentName()), "grpc")
 }
 
 // receive applies the proxy's messages, beginning with r, until the stream ends.

@@ -132,7 +132,9 @@ type Event struct {
 type Requirement struct {
 	Key
 	Revision int64
-	IfAsked  bool // a proxy that never asked for the type meets it, too
+	// Given makes it one of proxies that ask for this resource only; zero: of all. A proxy that none
+	// of several requirements is for does not count.
+	Given Key
 }
 
 // Standing is how far a group's proxies have come with some Requirements.

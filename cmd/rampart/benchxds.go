@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -33,9 +34,10 @@ func newBenchXds(a *app) *cobra.Command {
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
 	flags.IntVar(&f.Steps, "steps", 15, "steps in each cell")
 	flags.IntVar(&f.Latency, "latency", 200, "steps of the first cell, whose times are told")
+	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
 	flags.DurationVar(&f.Pause, "pause", 100*time.Millisecond, "between two steps")
-	flags.DurationVar(&f.Idle, "idle", 10*time.Second, "over which the use at rest is told")
+	flags.DurationVar(&f.Idle, "idle", 6*time.Second, "over which the use at rest is told")
 	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
 }
@@ -49,6 +51,9 @@ func newLimit(*app) *cobra.Command {
 }
 
 func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
+	if numbers := slices.Concat(f.Services, f.Proxies, []int{f.Steps}); slices.Min(numbers) < 1 {
+		return usage("bench-xds: --services, --proxies and --steps have to be above 0")
+	}
 	self, err := testenv.Self()
 	if err != nil {
 		return fmt.Errorf("bench-xds: %w", err)
@@ -58,6 +63,13 @@ func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
 		return fmt.Errorf("bench-xds: %w", err)
 	}
 	f.Self, f.Folder, f.Tell = self.Path, folder, func(format string, args ...any) { a.complain(fmt.Sprintf(format, args...)) }
+	if f.Envoys > 0 {
+		real, err := xdsbench.RunReal(ctx, f.Config)
+		if err != nil {
+			return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
+		}
+		return errors.Join(a.tellReal(real, f.output), os.RemoveAll(folder))
+	}
 	cells := []xdsbench.Cell{}
 	err = xdsbench.Run(ctx, f.Config, func(c xdsbench.Cell) { cells = append(cells, c) })
 	if told := a.tellXds(cells, f.output); told != nil {
@@ -85,6 +97,19 @@ func (a *app) tellXds(cells []xdsbench.Cell, output format) error {
 			a.say("S = %d, N = %d: %s", c.Services, c.Proxies, problem)
 		}
 	}
+	return nil
+}
+
+// tellReal prints how long steps took to real Envoys.
+func (a *app) tellReal(real xdsbench.Real, output format) error {
+	if output != asTable {
+		return a.printValue(output, real)
+	}
+	sorted := slices.Sorted(slices.Values(real.Steps))
+	a.printTable(table{
+		{"S", "REAL ENVOYS", "LOAD", "STEPS", "p50 ms", "p99 ms", "MAX"},
+		{fmt.Sprint(real.Services), fmt.Sprint(real.Envoys), real.Load, fmt.Sprint(len(sorted)), millis(of(sorted, 0.5)), millis(of(sorted, 0.99)), millis(of(sorted, 1))},
+	})
 	return nil
 }
 

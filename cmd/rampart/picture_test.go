@@ -69,6 +69,9 @@ func pictures() map[string]func(p *picture, r *policy.Release) {
 				{Proxy: "edge-1", Version: "Envoy 1.36.0", Says: "Proto constraint validation failed\x1b[2J"}, {Proxy: "edge-2", Version: "Envoy 1.40.0"},
 			}}
 		},
+		"sampled": func(p *picture, r *policy.Release) {
+			p.fleet = policy.Fleet{Connected: 1000, Ready: 1000, Confirmed: 1000, Slow: 869}
+		},
 		"alone": func(p *picture, r *policy.Release) {
 			r.Phase, r.Waits = policy.Shifting, "a proxy to connect"
 			p.fleet = policy.Fleet{}

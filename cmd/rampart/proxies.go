@@ -35,7 +35,7 @@ func newProxies(a *app) *cobra.Command {
 		Use: "proxies [PROXY...]", Short: "List the connected proxies, or all that one has",
 		Long: "Proxies asks every replica for the proxies that are connected to it: what they have confirmed and what they have rejected, in their own words.\n" +
 			"Of proxies that are named it lists each resource: the version that they have, the one that they were sent and have not confirmed, the one that they refuse.\n" +
-			"DEAD-MAN is how long ramp weights live in that proxy without a living control plane; \"no\" means that its bootstrap lacks the ramp layers.",
+			"DEAD-MAN is how long ramp weights live in that proxy without a living control plane; \"no\" means a gRPC client, or a bootstrap without the ramp layers.",
 		RunE: func(c *cobra.Command, names []string) error {
 			f.names = names
 			return a.proxies(c.Context(), f)

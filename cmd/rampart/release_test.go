@@ -347,6 +347,26 @@ func TestABootstrapIsWrittenForTheGatewayAndReplicasNamed(t *testing.T) {
 	if strings.Index(got.out, "18000") > strings.Index(got.out, "18010") {
 		t.Error("the replicas' order is lost")
 	}
+	got = rampart("bootstrap", "--grpc", "--gateway", "edge", "--id", "app-7", "--xds", "rampart:18000")
+	if want := `{
+  "xds_servers": [
+    {
+      "server_uri": "rampart:18000",
+      "channel_creds": [
+        {
+          "type": "insecure"
+        }
+      ]
+    }
+  ],
+  "node": {
+    "id": "app-7",
+    "cluster": "edge"
+  }
+}
+`; got.status != 0 || got.out != want {
+		t.Errorf("bootstrap --grpc: exit status %d, %q%q", got.status, got.out, got.err)
+	}
 	if got := rampart("bootstrap", "--print", "snippet"); got.status != 0 || got.out == "" {
 		t.Errorf("snippet: %+v", got)
 	}

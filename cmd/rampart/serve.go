@@ -31,6 +31,7 @@ type serveFlags struct {
 	prometheus string
 	drain      time.Duration
 	limits     xds.Limits
+	reports    int // bytes per second
 	logFormat  string
 	logLevel   string
 }
@@ -79,6 +80,7 @@ func newServe(a *app) *cobra.Command {
 	} {
 		flags.IntVar(l.value, l.name, l.is, l.usage)
 	}
+	flags.IntVar(&f.reports, "report-bytes", 20_000_000, "bytes of load reports to read a second, at most; beyond, a random part of the proxies reports fast; at least 1000000")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	return command
@@ -100,6 +102,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	if err := f.checkLimits(); err != nil {
 		return err
 	}
+	if f.reports < 1_000_000 {
+		return usage("--report-bytes %d is below 1000000, which is little more than four proxies", f.reports)
+	}
 	if problem := policy.ServerProblem(f.prometheus); problem != "" && f.prometheus != "" {
 		return usage("--prometheus %s", problem)
 	}
@@ -114,7 +119,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	defer s.close()
-	s.leaderTTL, s.prometheus, s.folder, s.log = f.leaderTTL, f.prometheus, folder, log
+	s.leaderTTL, s.prometheus, s.reports, s.folder, s.log = f.leaderTTL, f.prometheus, f.reports, folder, log
 	s.drain, s.limits = f.drain, f.limits
 	return a.serveWith(ctx, s)
 }
@@ -144,6 +149,7 @@ type serving struct {
 	prometheus string // "" is none
 	drain      time.Duration
 	limits     xds.Limits
+	reports    int // bytes per second
 	folder     string
 	log        *slog.Logger
 	xds, http  net.Listener
@@ -192,7 +198,8 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 		return err
 	}
 	r, err := replica.New(replica.Config{
-		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, Drain: s.drain, Limits: s.limits,
+		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, ReportBytes: s.reports,
+		Drain: s.drain, Limits: s.limits,
 		Now: time.Now, Log: s.log,
 	})
 	if err != nil {

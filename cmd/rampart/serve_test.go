@@ -27,6 +27,7 @@ func TestServeRefusesACommandLineBeforeItTouchesAnything(t *testing.T) {
 		{"--log-level loud", `serve: --log-level "loud" is not debug, info, warn or error`},
 		{"--leader-ttl 1999ms", "serve: --leader-ttl 1.999s is below 2s, "},
 		{"--leader-ttl soon", `serve: invalid argument "soon" for "--leader-ttl"`},
+		{"--report-bytes 999999", "serve: --report-bytes 999999 is below 1000000, "},
 		{"--prometheus prometheus:9090", `serve: --prometheus "prometheus:9090"; expected a URL such as http://prometheus:9090`},
 		{"--etcd 127.0.0.1:1 --etcd-listen 127.0.0.1:0", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead of that; expected one of the two"},
 		{"--etcd-listen unix:/tmp/etcd.sock", "serve: --etcd-listen unix:/tmp/etcd.sock: expected a host and a port on loopback: 127.0.0.1:PORT\n"},
@@ -58,18 +59,19 @@ func TestServeRefusesACommandLineBeforeItTouchesAnything(t *testing.T) {
 
 func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 	for name, c := range map[string]struct{ value, says string }{
-		"RAMPART_XDS":         {"0.0.0.0:1", "serve: --xds 0.0.0.0:1: not on loopback"},
-		"RAMPART_HTTP":        {"0.0.0.0:2", "serve: --http 0.0.0.0:2: not on loopback"},
-		"RAMPART_ETCD_LISTEN": {"0.0.0.0:3", "serve: --etcd-listen 0.0.0.0:3: not on loopback"},
-		"RAMPART_LEADER_TTL":  {"1s", "serve: --leader-ttl 1s is below 2s"},
-		"RAMPART_LOG_FORMAT":  {"xml", `serve: --log-format "xml" is not text or json`},
-		"RAMPART_LOG_LEVEL":   {"loud", `serve: --log-level "loud" is not`},
-		"RAMPART_PROMETHEUS":  {"here", `serve: --prometheus "here"; expected a URL`},
-		"RAMPART_DATA":        {"/dev/null/data", "serve: lock data folder: mkdir /dev/null: not a directory; expected a folder for this server alone: name one with --data\n"},
-		"RAMPART_ETCD":        {"127.0.0.1:1", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead"},
-		"RAMPART_ETCD_CACERT": {"nowhere.pem", "read flags: certificates are for another etcd"},
-		"RAMPART_ETCD_CERT":   {"nowhere.pem", "read flags: certificates are for another etcd"},
-		"RAMPART_ETCD_KEY":    {"nowhere.pem", "read flags: certificates are for another etcd"},
+		"RAMPART_XDS":          {"0.0.0.0:1", "serve: --xds 0.0.0.0:1: not on loopback"},
+		"RAMPART_HTTP":         {"0.0.0.0:2", "serve: --http 0.0.0.0:2: not on loopback"},
+		"RAMPART_ETCD_LISTEN":  {"0.0.0.0:3", "serve: --etcd-listen 0.0.0.0:3: not on loopback"},
+		"RAMPART_LEADER_TTL":   {"1s", "serve: --leader-ttl 1s is below 2s"},
+		"RAMPART_REPORT_BYTES": {"7", "serve: --report-bytes 7 is below 1000000"},
+		"RAMPART_LOG_FORMAT":   {"xml", `serve: --log-format "xml" is not text or json`},
+		"RAMPART_LOG_LEVEL":    {"loud", `serve: --log-level "loud" is not`},
+		"RAMPART_PROMETHEUS":   {"here", `serve: --prometheus "here"; expected a URL`},
+		"RAMPART_DATA":         {"/dev/null/data", "serve: lock data folder: mkdir /dev/null: not a directory; expected a folder for this server alone: name one with --data\n"},
+		"RAMPART_ETCD":         {"127.0.0.1:1", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead"},
+		"RAMPART_ETCD_CACERT":  {"nowhere.pem", "read flags: certificates are for another etcd"},
+		"RAMPART_ETCD_CERT":    {"nowhere.pem", "read flags: certificates are for another etcd"},
+		"RAMPART_ETCD_KEY":     {"nowhere.pem", "read flags: certificates are for another etcd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name != "RAMPART_DATA" {
@@ -88,7 +90,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 }
 
 func TestNoFlagOfServeIsLeftOutOfTheManual(t *testing.T) {
-	want := "data etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level prometheus xds"
+	want := "data etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level prometheus report-bytes xds"
 	root := newRoot(newApp(streams{}))
 	serve, _, err := root.Find([]string{"serve"})
 	if err != nil {

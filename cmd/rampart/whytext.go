@@ -166,6 +166,9 @@ func (p picture) runningDetails(r *policy.Release) []string {
 	if p.unconfirmed() > len(p.fleet.Waiting) && len(p.fleet.Waiting) > 0 {
 		lines = append(lines, fmt.Sprintf("  and %d more", p.unconfirmed()-len(p.fleet.Waiting)))
 	}
+	if p.fleet.Slow > 0 {
+		lines = append(lines, fmt.Sprintf("  %d of %s, drawn by lot, report every turn: what is judged and counted here is theirs.", p.fleet.Connected-p.fleet.Slow, proxies(p.fleet.Connected)))
+	}
 	if p.evidence != nil {
 		lines = append(lines, "  Judge: "+p.judge())
 		for _, text := range p.findings() {

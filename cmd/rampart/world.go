@@ -339,6 +339,7 @@ func fleetOf(reports map[string]store.Report, name string, r *policy.Release) (f
 		fleet.Ready += part.Fleet.Ready
 		fleet.Confirmed += part.Fleet.Confirmed
 		fleet.Rejected += part.Fleet.Rejected
+		fleet.Slow += part.Fleet.Slow
 		fleet.Waiting = append(fleet.Waiting, part.Fleet.Waiting...)
 		if part.Fleet.LastAck.After(fleet.LastAck) {
 			fleet.LastAck = part.Fleet.LastAck

@@ -25,6 +25,8 @@ type client struct {
 	nonce    []byte     // of the answer that it owes
 	marks    []*content // answered, once all that waits to be written is
 	headers  *hpack.Decoder
+	pingAt   time.Time // when to send a ping, or to give up the connection for want of an answer to the last
+	pinged   bool
 
 	// Sending.
 	queue         []message // what the windows did not allow yet
@@ -39,7 +41,9 @@ type client struct {
 	left    int    // bytes of the frame's payload that have not come
 	prefix  []byte // of a message's length
 	body    []byte // of a message that comes in pieces
-	missing int    // bytes of body that have not come
+	missing int    // bytes of it that have not come
+	like    *known // what the message has been equal to so far; there is no body then
+	own     []byte // its own nonce
 	waiting bool   // there is no room for such a message yet
 	stash   []byte // what came behind its beginning
 	unsaid  int    // bytes read since the last WINDOW_UPDATE
@@ -142,6 +146,8 @@ func (l *loop) takeMessages(c *client, b []byte) (used int, err error) {
 	all := len(b)
 	for len(b) > 0 {
 		switch {
+		case c.like != nil:
+			b, err = l.compare(c, b)
 		case c.body != nil:
 			n := min(c.missing, len(b))
 			c.body, b, c.missing = append(c.body, b[:n]...), b[n:], c.missing-n
@@ -163,18 +169,31 @@ func (l *loop) takeMessages(c *client, b []byte) (used int, err error) {
 				c.prefix = c.prefix[:0]
 			}
 		default:
-			c.missing = messageLength(c.prefix)
-			if c.body = l.room.take(c.missing); c.body == nil {
-				c.waiting = true
+			err = l.beginMessage(c)
+			if c.waiting {
 				return all - len(b), nil
 			}
-			c.prefix = c.prefix[:0]
 		}
 		if err != nil {
 			return 0, err
 		}
 	}
 	return all, nil
+}
+
+// beginMessage makes ready for a message that comes in pieces. When there is no room for it, the client has to wait.
+func (l *loop) beginMessage(c *client) error {
+	if c.missing = messageLength(c.prefix); c.missing > mostMessage {
+		return fmt.Errorf("a message of %d bytes; at most %d are read", c.missing, mostMessage)
+	}
+	if c.like = l.known[c.missing]; c.like != nil {
+		c.own = c.own[:0]
+	} else if c.body = l.room.take(c.missing); c.body == nil {
+		c.waiting = true
+		return nil
+	}
+	c.prefix = c.prefix[:0]
+	return nil
 }
 
 func messageLength(prefix []byte) int { return int(binary.BigEndian.Uint32(prefix[1:messagePrefix])) }
@@ -190,7 +209,9 @@ func (l *loop) control(c *client, payload []byte) error {
 			l.sendQueued(c)
 		}
 	case pingFrame:
-		if f.flags&flagAck == 0 {
+		if f.flags&flagAck != 0 {
+			c.pinged, c.pingAt = false, time.Now().Add(untilPing())
+		} else {
 			l.out = append(frame{length: len(payload), kind: pingFrame, flags: flagAck}.append(l.out), payload...)
 		}
 	case windowFrame:
@@ -258,7 +279,14 @@ func (l *loop) respond(c *client, body []byte) error {
 	if err != nil {
 		return err
 	}
-	l.fleet.counts.response(content, len(body))
+	l.know(body, e, content)
+	l.answer(c, content, e.nonce, len(body))
+	return nil
+}
+
+// answer reacts to a response of so many bytes.
+func (l *loop) answer(c *client, content *content, nonce []byte, size int) {
+	l.fleet.counts.response(content, size)
 	r := l.reaction(c.state, content)
 	if r.releases {
 		l.sendAck(c, Clusters, c.nonce)
@@ -267,13 +295,12 @@ func (l *loop) respond(c *client, body []byte) error {
 		l.send(c, ask)
 	}
 	if r.holds {
-		c.nonce = append(c.nonce[:0], e.nonce...)
+		c.nonce = append(c.nonce[:0], nonce...)
 	} else {
-		l.sendAck(c, content.typeURL, e.nonce)
+		l.sendAck(c, content.typeURL, nonce)
 	}
 	c.state = r.to
 	c.marks = append(c.marks, content)
-	return nil
 }
 
 // send hands a message over, or lets it wait behind those that the windows do not allow yet.
@@ -322,10 +349,17 @@ func (l *loop) sendQueued(c *client) {
 	}
 }
 
-// The bootstrap's retry_back_off.
+// What the bootstrap says of a connection that broke, and of one that may have.
 const (
-	backOffLeast = 100 * time.Millisecond
-	backOffMost  = 500 * time.Millisecond
+	backOffLeast  = 100 * time.Millisecond
+	backOffMost   = 500 * time.Millisecond
+	pingEvery     = 10 * time.Second
+	pingTimeout   = 10 * time.Second
+	pingJitter    = pingEvery * 15 / 100 // Envoy's default
+	lookAtPings   = 250 * time.Millisecond
+	pingFrameSize = 8
 )
 
 func backOff() time.Duration { return backOffLeast + rand.N(backOffMost-backOffLeast) }
+
+func untilPing() time.Duration { return pingEvery + rand.N(pingJitter) }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/rampart-proxy/rampart/testenv"
 	"github.com/rampart-proxy/rampart/testenv/limit"
 )
 
@@ -85,19 +86,58 @@ func startFleet(t *testing.T, c Config) *Fleet {
 	return f
 }
 
-func TestAFleetAndTheLimitMeet(t *testing.T) {
-	values := map[string]proto.Message{}
+// small is a world of so many clusters, of 250 bytes each.
+func small(t *testing.T, clusters int) map[string][]byte {
+	t.Helper()
+	empty := map[string]proto.Message{}
 	for _, name := range layers() {
-		values[name] = &runtimev3.Runtime{Name: name}
+		empty[name] = &runtimev3.Runtime{Name: name}
 	}
-	big := map[string]proto.Message{}
-	for i := range 3000 {
+	all := map[string]proto.Message{}
+	for i := range clusters {
 		name := fmt.Sprintf("svc-%d/blue", i)
-		big[name] = &clusterv3.Cluster{Name: name, AltStatName: fmt.Sprintf("%0200d", i)}
+		all[name] = &clusterv3.Cluster{Name: name, AltStatName: fmt.Sprintf("%0200d", i)}
 	}
-	server, address := startLimit(t, map[string][]byte{
-		Layers: encoded(t, Layers, values), Clusters: encoded(t, Clusters, big), Listeners: encoded(t, Listeners, nil),
+	return map[string][]byte{Layers: encoded(t, Layers, empty), Clusters: encoded(t, Clusters, all), Listeners: encoded(t, Listeners, nil)}
+}
+
+// A fleet that connects to a large world gets more than there is room for; that must not lose a client.
+func TestClientsWaitForRoom(t *testing.T) {
+	_, address := startLimit(t, small(t, 4000))
+	f := startFleet(t, Config{Server: address, Clients: 30, Gateway: "edge", Layers: layers(), Loops: 1})
+	f.loops[0].room = newRoom(3 << 20)
+	f.Connect(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := f.Settled(ctx); err != nil {
+		t.Fatal(err)
+	}
+	f.Cut()
+	// Some are cut off again while they wait.
+	waitFor(t, func() bool { return f.Counts().Connects > 50 })
+	f.Cut()
+	waitFor(t, func() bool {
+		c := f.Counts()
+		return c.Settled == 30 && c.Connects > 80 && c.Responses[Clusters] >= 60
 	})
+	left := make(chan int)
+	waitFor(t, func() bool {
+		f.loops[0].do(func() { left <- f.loops[0].room.left })
+		return <-left == 3<<20
+	})
+}
+
+func waitFor(t *testing.T, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := testenv.Eventually(ctx, func() (bool, error) { return holds(), nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFleetAndTheLimitMeet(t *testing.T) {
+	server, address := startLimit(t, small(t, 3000))
 	const clients = 20
 	f := startFleet(t, Config{Server: address, Clients: clients, Gateway: "edge", Layers: layers(), Loops: 2})
 	f.Connect(0)

@@ -30,6 +30,8 @@ type loop struct {
 	in, out   []byte        // of the client in hand
 	room      room
 	contents  map[uint64]*content
+	known     map[int]*known // large responses, by length
+	pingsAt   time.Time      // when to look for pings that are due
 	reactions map[encounter]*reaction
 	ended     bool
 }
@@ -59,8 +61,8 @@ func newLoop(f *Fleet) (*loop, error) {
 		return nil, err
 	}
 	return &loop{
-		fleet: f, poll: p, seed: maphash.MakeSeed(), byFD: map[int]*client{}, in: make([]byte, largeRead), room: room{left: mostRoom},
-		contents: map[uint64]*content{}, reactions: map[encounter]*reaction{},
+		fleet: f, poll: p, seed: maphash.MakeSeed(), byFD: map[int]*client{}, in: make([]byte, largeRead), room: newRoom(mostRoom),
+		contents: map[uint64]*content{}, known: map[int]*known{}, reactions: map[encounter]*reaction{},
 	}, nil
 }
 
@@ -91,6 +93,7 @@ func (l *loop) run() error {
 		}
 		l.connectDue()
 		l.resumeParked()
+		l.ping(time.Now())
 	}
 	return nil
 }
@@ -148,8 +151,11 @@ func (l *loop) handle(c *client, e event) error {
 
 // resumeParked goes on with clients that waited for room, as long as there is some.
 func (l *loop) resumeParked() {
-	for len(l.parked) > 0 && (l.room.left >= messageLength(l.parked[0].prefix) || l.room.left == mostRoom) {
+	for len(l.parked) > 0 {
 		c := l.parked[0]
+		if c.waiting && l.known[messageLength(c.prefix)] == nil && !l.room.fits(messageLength(c.prefix)) {
+			return
+		}
 		l.parked = slices.Delete(l.parked, 0, 1)
 		if !c.waiting {
 			continue // it was disconnected
@@ -157,9 +163,6 @@ func (l *loop) resumeParked() {
 		stash := c.stash
 		c.waiting, c.stash = false, nil
 		l.out = l.out[:0]
-		// The message's beginning is read; its memory is taken although nothing more of it may have come.
-		c.missing = messageLength(c.prefix)
-		c.body, c.prefix = l.room.take(c.missing), c.prefix[:0]
 		err := l.take(c, stash)
 		if err == nil {
 			err = l.flush(c)
@@ -172,7 +175,7 @@ func (l *loop) resumeParked() {
 
 // begin opens a client's stream: what it asks is what it has asked before.
 func (l *loop) begin(c *client) {
-	c.opened = true
+	c.opened, c.pingAt = true, time.Now().Add(untilPing())
 	c.state = c.state.back()
 	l.out = append(l.out, l.fleet.opening...)
 	for _, ask := range c.state.requests() {
@@ -269,10 +272,11 @@ func (l *loop) connectAt(c *client, at time.Time) {
 }
 
 func (l *loop) untilDue() time.Duration {
-	if len(l.due) == 0 {
-		return -1
+	until := lookAtPings
+	if len(l.due) > 0 {
+		until = min(until, time.Until(l.due[0].at))
 	}
-	return max(0, time.Until(l.due[0].at))
+	return max(0, until)
 }
 
 // atOnce bounds how many clients connect between two looks at those that are connected.

@@ -86,6 +86,9 @@ func (p *poller) close() {
 	}
 }
 
+// receiveBuffer bounds what the kernel holds of what a client has not read: left to itself it is megabytes a connection, and thousands would starve the machine.
+const receiveBuffer = 128 << 10
+
 // dial begins to connect and does not wait.
 func dial(server netip.AddrPort) (int, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
@@ -96,6 +99,9 @@ func dial(server netip.AddrPort) (int, error) {
 	// A connection that is closed leaves nothing behind: ten thousand would use up the ports.
 	if err == nil {
 		err = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	}
+	if err == nil {
+		err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
 	}
 	if err == nil {
 		err = syscall.Connect(fd, &syscall.SockaddrInet4{Port: int(server.Port()), Addr: server.Addr().As4()})

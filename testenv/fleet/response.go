@@ -28,6 +28,7 @@ const (
 // envelope is what differs between two responses that say the same, and the identity of what they say.
 type envelope struct {
 	nonce []byte // lies in the response
+	at    int    // where
 	same  uint64 // equal for responses that differ in their nonces only
 }
 
@@ -52,6 +53,7 @@ func open(seed maphash.Seed, response []byte) (envelope, error) {
 			at := len(response) - len(rest)
 			_, _ = hash.Write(response[from:at]) // a hash never fails to write
 			from = at + n
+			e.at = from - len(e.nonce)
 		}
 		rest = rest[n:]
 	}

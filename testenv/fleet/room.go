@@ -3,13 +3,19 @@ package fleet
 // room is the memory for messages that come in pieces: a fleet that connects gets thousands of large ones at a time. Who finds none is not read from until there
 // is some, as a slow Envoy is not.
 type room struct {
+	most int
 	left int
 	free [][]byte // given back, to be used again
 }
 
+func newRoom(most int) room { return room{most: most, left: most} }
+
+// fits reports whether there is room for a message.
+func (r *room) fits(size int) bool { return size <= r.left || r.left == r.most }
+
 // take returns an empty buffer for a message, or nil when there is no room. When nobody has any, even the largest message has room.
 func (r *room) take(size int) []byte {
-	if size > r.left && r.left < mostRoom {
+	if !r.fits(size) {
 		return nil
 	}
 	r.left -= size
@@ -24,6 +30,7 @@ func (r *room) take(size int) []byte {
 
 const (
 	mostRoom     = 256 << 20
+	mostMessage  = 64 << 20
 	smallMessage = 4 << 10
 	mostFree     = 8
 )

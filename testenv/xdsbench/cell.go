@@ -23,6 +23,7 @@ type Config struct {
 	Proxies  []int         // fleets, in each world
 	Steps    int           // per cell
 	Latency  int           // steps of the first fleet in the first world, instead
+	Envoys   int           // real ones, for RunReal
 	Rest     time.Duration // from the last proxy connected until memory is read
 	Pause    time.Duration // between steps
 	Idle     time.Duration // over which the use at rest is told
@@ -123,10 +124,10 @@ func (t *trial) measureRampart(ctx context.Context) error {
 	if t.world, err = capture(ctx, r.xds, t.cell.Services); err != nil {
 		return err
 	}
-	if err := sleep(ctx, time.Second); err != nil {
+	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare, calm: 11 * time.Second}
+	if err := t.prelude(ctx, of); err != nil {
 		return err
 	}
-	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare}
 	return t.with(ctx, of, func(ctx context.Context, b *bench) error {
 		if err := b.connect(ctx, &t.cell.Rampart); err != nil {
 			return err
@@ -152,7 +153,10 @@ func (t *trial) measureLimit(ctx context.Context) error {
 		return err
 	}
 	y.carrier = t.carrier
-	of := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare}
+	of := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare, calm: 2 * time.Second}
+	if err := t.prelude(ctx, of); err != nil {
+		return errors.Join(err, y.proc.Stop())
+	}
 	err = t.with(ctx, of, func(ctx context.Context, b *bench) error {
 		if err := b.connect(ctx, &t.cell.Limit); err != nil {
 			return err
@@ -160,6 +164,26 @@ func (t *trial) measureLimit(ctx context.Context) error {
 		return b.steps(ctx, &t.cell.Limit, t.steps)
 	})
 	return errors.Join(err, y.proc.Stop())
+}
+
+// prelude has a few proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
+// it has given back what it no longer needs of its start.
+func (t *trial) prelude(ctx context.Context, of subject) error {
+	first := *t
+	first.cell.Proxies = 200
+	err := first.with(ctx, of, func(ctx context.Context, b *bench) error {
+		wait, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		b.fleet.Connect(0)
+		if _, err := b.fleet.Settled(wait); err != nil {
+			return err
+		}
+		return sleep(ctx, min(t.Rest, of.calm))
+	})
+	if err != nil {
+		return err
+	}
+	return sleep(ctx, min(t.Rest, of.calm))
 }
 
 // with measures a server with a fleet of its own.

@@ -15,6 +15,7 @@ type subject struct {
 	xds     string
 	pid     func() int
 	prepare func(context.Context, int) (func() error, error) // makes a step to a weight ready and returns what sets it off
+	calm    time.Duration                                    // when it has noticed that nobody comes or goes any more
 }
 
 // Side is what one server cost.
