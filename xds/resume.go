@@ -49,6 +49,19 @@ func (s *session) raise(revision int64) {
 	later(&s.server.floor, revision)
 }
 
+// brings notes how new it is what a proxy has that speaks of the state of the world, and whose.
+func (s *session) brings(t *interest, r *request) {
+	v, ours := readVersion(r.version)
+	switch {
+	case !ours:
+	case string(v.cluster) != s.server.cluster:
+		put(&s.foreign, string(v.cluster), struct{}{})
+	default:
+		t.brought = true
+		s.raise(v.revision)
+	}
+}
+
 // claims notes what the proxy brings, each that differs from what is published by itself, and returns the names.
 func (s *session) claims(t *interest, r *request) map[string]bool {
 	brought := make(map[string]bool, r.versions)

@@ -19,8 +19,19 @@ func (s *Server) sendAll() {
 	}
 }
 
-// serve sends what there is to send. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
-func (s *session) serve() {
+// serve sends what there is to send.
+func (s *session) serve() { s.guard(s.sendOut) }
+
+// guard runs a piece of sending, and ends the stream if that panics.
+func (s *session) guard(run func()) {
+	if err := s.server.contain(s.node, func() error { run(); return nil }); err != nil {
+		s.end(err)
+		s.server.queue.rest(s)
+	}
+}
+
+// sendOut sends until there is nothing more. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
+func (s *session) sendOut() {
 	for {
 		f, m, mayWait := s.upcoming(s.server.now())
 		switch {
@@ -29,11 +40,11 @@ func (s *session) serve() {
 		case f == nil:
 			return
 		case mayWait:
-			go func() {
+			go s.guard(func() {
 				if s.deliver(f, m) {
-					s.serve()
+					s.sendOut()
 				}
-			}()
+			})
 			return
 		}
 		if !s.deliver(f, m) {

@@ -57,6 +57,7 @@ type interest struct {
 	full bool // a response holds all there is, and what is not in it is gone (xDS protocol, Deleting resources, of the state of the world)
 
 	wildcard bool
+	brought  bool     // the proxy goes on from an earlier stream; the state of the world only, where it does not say what it has
 	named    bool     // it has named resources, so that naming none means none
 	names    *nameSet // shared; nil: none
 

@@ -49,6 +49,7 @@ func (s *Server) discover(on stream, p Protocol) error {
 	}
 	first := &request{protocol: p}
 	if err := on.RecvMsg(first); err != nil {
+		s.tooLarge(err, Event{})
 		return ended(err)
 	}
 	var one *session
@@ -200,8 +201,17 @@ func (s *session) receive(r *request) error {
 			return err
 		}
 		if err := s.stream.RecvMsg(r); err != nil {
+			s.server.tooLarge(err, Event{Node: s.node, Group: s.group.name})
 			return ended(err)
 		}
+	}
+}
+
+// tooLarge tells of a request that could not be received because of its size.
+func (s *Server) tooLarge(err error, of Event) {
+	if status.Code(err) == codes.ResourceExhausted {
+		of.Kind, of.Limit = LimitExceeded, "requestbytes"
+		s.report(of)
 	}
 }
 
