@@ -149,19 +149,30 @@ func (s *session) unpublished(t *interest) (missing []string) {
 // answersMissing reports whether a response of a type can say that a resource is not there.
 func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta || t.full }
 
-// pickOne collects one layer's response.
+// pickOne collects one layer's response, or one with all layers that have no TTL.
 func (s *session) pickOne(t *interest, now time.Time) *flight {
 	names, _ := t.batch()
+	names = slices.DeleteFunc(names, func(name string) bool { h := t.apart[name]; return h != nil && h.flying > 0 })
+	f := &flight{t: t, at: now}
 	for _, name := range names {
-		if h := t.apart[name]; h != nil && h.flying > 0 {
+		if e := s.group.entry(Key{t.url, name}); e == nil || e.plain() {
 			continue
 		}
 		if i, ok := s.take(t, name, now); ok {
-			return &flight{t: t, at: now, items: []item{i}}
+			f.items = append(f.items, i)
+			return f
 		}
 	}
-	if t.owed {
-		return &flight{t: t, at: now}
+	for _, name := range names {
+		if e := s.group.entry(Key{t.url, name}); e != nil && !e.plain() {
+			continue
+		}
+		if i, ok := s.take(t, name, now); ok {
+			f.items = append(f.items, i)
+		}
+	}
+	if len(f.items) > 0 || t.owed {
+		return f
 	}
 	return nil
 }
