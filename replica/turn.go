@@ -34,18 +34,40 @@ type work struct {
 	deadman  time.Duration // the shortest of all gateways of running releases
 }
 
-// work takes what has changed since it was last called.
+// mostDirty is how many changed services a turn takes on. More than there is time for would only be carried back and forth.
+const mostDirty = 500
+
+// work takes what has changed since it was last called, or as much of it as a turn takes on.
 func (s *Serving) work() work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := work{dirty: s.dirty, running: s.state.running(), gateways: s.dirtyGw}
-	s.dirty, s.dirtyGw = map[string]bool{}, false
+	s.dirtyGw = false
+	if len(s.dirty) <= mostDirty {
+		s.dirty = map[string]bool{}
+	} else {
+		w.dirty = s.someDirty()
+		poke(s.wake)
+	}
 	for _, name := range w.running {
 		if d, _ := s.state.deadman(s.state.services[name].served); d > 0 && (w.deadman == 0 || d < w.deadman) {
 			w.deadman = d
 		}
 	}
 	return w
+}
+
+// someDirty takes mostDirty of the changed services, any of them. The caller holds mu.
+func (s *Serving) someDirty() map[string]bool {
+	some := make(map[string]bool, mostDirty)
+	for name := range s.dirty {
+		if len(some) == mostDirty {
+			break
+		}
+		some[name] = true
+		delete(s.dirty, name)
+	}
+	return some
 }
 
 // putBack has what a turn did not get to looked at in the next.
