@@ -96,11 +96,28 @@ func quick(orders map[string]time.Duration) (nodes []string) {
 	return nodes
 }
 
+// parted is met when eight were asked to report fast and all others seldom.
+func parted(asked func() map[string]time.Duration) func() bool {
+	return func() bool {
+		fast, slow := 0, 0
+		orders := asked()
+		for _, interval := range orders {
+			switch {
+			case interval == slowestFast:
+				fast++
+			case interval >= quickRest/2 && interval < atRest:
+				slow++
+			}
+		}
+		return fast == 8 && fast+slow == len(orders)
+	}
+}
+
 func TestOfALargeFleetARandomPartReportsFastAndTheRestSpreadOverTime(t *testing.T) {
 	d := small(t)
 	d.c.Want(wantShop())
 	_, asked := d.fleet(24)
-	d.until("all to be told", func() bool { return len(quick(asked())) == 8 })
+	d.until("all to be told", parted(asked))
 	rest := map[time.Duration]bool{}
 	for node, interval := range asked() {
 		if interval == slowestFast {
@@ -127,7 +144,7 @@ func TestOfALargeFleetARandomPartReportsFastAndTheRestSpreadOverTime(t *testing.
 	})
 	same(t, "pace at rest", d.c.Pace(), Pace{Interval: fastest})
 	d.c.Want(wantShop())
-	d.until("the next release", func() bool { return len(quick(asked())) == 8 })
+	d.until("the next release", parted(asked))
 	if second := quick(asked()); slices.Equal(first, second) {
 		t.Errorf("two releases have the same sample: %v", second) // of 735,471 possible ones
 	}
@@ -137,7 +154,7 @@ func TestASampleKeepsItsProxiesAndReplacesThoseThatLeave(t *testing.T) {
 	d := small(t)
 	d.c.Want(wantShop())
 	proxies, asked := d.fleet(24)
-	d.until("all to be told", func() bool { return len(quick(asked())) == 8 })
+	d.until("all to be told", parted(asked))
 	first := quick(asked())
 	more := wantShop()
 	more = append(more, Wanted{Service: "other", Release: "b-1", LivePool: "other/a", CandidatePool: "other/b", Gateways: []string{"edge"}})
@@ -153,8 +170,7 @@ func TestASampleKeepsItsProxiesAndReplacesThoseThatLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.until("it to be replaced", func() bool {
-		now := quick(asked())
-		return len(now) == 8 && !slices.Contains(now, leaver.node)
+		return parted(asked)() && !slices.Contains(quick(asked()), leaver.node)
 	})
 	kept := 0
 	for _, node := range quick(asked()) {
@@ -171,7 +187,7 @@ func TestAReadingIsOfTheSampleAndShareSeenOfAll(t *testing.T) {
 	d := small(t)
 	d.c.Want(wantShop())
 	proxies, asked := d.fleet(24)
-	d.until("all to be told", func() bool { return len(quick(asked())) == 8 })
+	d.until("all to be told", parted(asked))
 	orders, chosen := asked(), quick(asked())
 	for _, p := range proxies {
 		p.report(policy.Counts{}, policy.Counts{}, 100*time.Millisecond) // the first one is odd
@@ -203,7 +219,7 @@ func TestTheFirstReportOfWhoComesIntoTheSampleDoesNotCount(t *testing.T) {
 	d := small(t)
 	d.c.Want(wantShop())
 	proxies, asked := d.fleet(24)
-	d.until("all to be told", func() bool { return len(quick(asked())) == 8 })
+	d.until("all to be told", parted(asked))
 	for _, p := range proxies {
 		p.report(policy.Counts{}, policy.Counts{}, 100*time.Millisecond)
 	}

@@ -163,6 +163,18 @@ func (s *session) rejected(t *interest, f *flight, words string) {
 	default:
 		s.split(t, bodies)
 	}
+	if t.url == ClusterType && t.full {
+		s.bereft(bodies)
+	}
+}
+
+// bereft notes that the next response of the state of the world takes clusters away that the proxy may have had, and their endpoints with them.
+func (s *session) bereft(clusters []item) {
+	for _, i := range clusters {
+		if i.h.sent == nil {
+			s.unsettleEndpoints(i.name)
+		}
+	}
 }
 
 // stick leaves a proxy with all that it has of an earlier stream, until something else is published. In the state of the world a response without a resource deletes

@@ -7,6 +7,9 @@ import (
 // manyParts is from how many parts on it pays to look first whether a stream has all that any of them needs.
 const manyParts = 32
 
+// maxCovered bounds for how many sets of names that is remembered.
+const maxCovered = 64
+
 // coverage remembers whether all that a resource's parts need is published, and named in a set.
 type coverage map[coverKey]covered
 
@@ -87,6 +90,9 @@ func (g *group) covers(e *entry, t *interest) bool {
 		for _, need := range part.Needs {
 			all = all && (need.Type != t.url || t.wants(need.Name) && g.entry(need.Key).alone())
 		}
+	}
+	if len(e.covered) >= maxCovered {
+		clear(e.covered) // they keep sets of names alive that nobody may use any more
 	}
 	put((*map[coverKey]covered)(&e.covered), key, covered{changes, all})
 	return all
