@@ -67,6 +67,31 @@ func TestTheLedgerIsWrittenOnceInASecondAndInTheEnd(t *testing.T) {
 	}
 }
 
+// A turn that takes on less than there is comes again at once.
+func TestATurnTakesOnSomeOfWhatHasChangedAndForgetsNothing(t *testing.T) {
+	serving, _ := halves(t)
+	const services = 2*mostDirty + 1
+	batch := store.Batch{Revision: 7, Relisted: true}
+	for i := range services {
+		batch.Changes = append(batch.Changes, put(store.ServiceDoc, fmt.Sprintf("s%d", i), []byte(shopDocument), 7))
+	}
+	serving.follow(batch)
+	taken := map[string]bool{}
+	for range 3 {
+		select {
+		case <-serving.wake:
+		default:
+			t.Error("nothing wakes the deciding half")
+		}
+		for name := range serving.work().dirty {
+			taken[name] = true
+		}
+	}
+	if len(taken) != services || len(serving.work().dirty) != 0 {
+		t.Errorf("%d of %d are looked at", len(taken), services)
+	}
+}
+
 // leading are both halves at work, until the test ends, and a client of their etcd.
 func leading(t testing.TB) (*Serving, *clientv3.Client) {
 	t.Helper()

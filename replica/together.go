@@ -21,8 +21,11 @@ func (d *Deciding) decideAll(ctx context.Context, w work, in turnInput) bool {
 		}
 		delete(w.dirty, name)
 	}
-	together := together{d: d, in: in}
-	for _, name := range slices.Sorted(maps.Keys(w.dirty)) {
+	names, together := slices.Sorted(maps.Keys(w.dirty)), together{d: d, in: in}
+	for i, name := range names {
+		if i%store.MaxWrites == 0 {
+			d.meet(names[i:min(i+store.MaxWrites, len(names))])
+		}
 		if d.config.Now().Sub(in.now) > documentsFor {
 			w.gateways = false
 			d.serving.putBack(w)

@@ -353,3 +353,24 @@ func TestDecisionsThatAreSavedTogetherAreSavedAllOrNone(t *testing.T) {
 		t.Errorf("saved without leading: %v", err)
 	}
 }
+
+func TestTheLastLinesOfManyHistoriesAreReadAtOnce(t *testing.T) {
+	t.Parallel()
+	s := startEtcd(t).dial()
+	l := elect(t, s, "a")
+	for i, event := range []string{"began", "committed"} {
+		put(t, s, Key(ServiceDoc, "shop"), event)
+		if _, err := s.Save(t.Context(), l, Save{Kind: ServedService, Name: "shop", Value: i, Seen: seen(t, s, "shop"), History: line(event)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	services := []string{"shop"}
+	for i := range MaxWrites - 1 {
+		services = append(services, fmt.Sprintf("shop-%d", i)) // whose names begin alike
+	}
+	lines, err := s.LastLines(t.Context(), services)
+	whole, errWhole := s.History(t.Context(), "shop", 1)
+	if err != nil || errWhole != nil || len(lines) != 1 || lines["shop"].Event != "committed" || lines["shop"].Revision != whole[0].Revision {
+		t.Errorf("%+v, %v; the history ends with %+v, %v", lines, err, whole, errWhole)
+	}
+}
