@@ -20,7 +20,7 @@ go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 15m
 REPS ?= 300# releases per cell of `make bench-judge`
 SEED ?= 1
 
-.PHONY: build envoy prometheus demo bench bench-xds bench-judge soak test test-etcdctl check lint budget clean
+.PHONY: build envoy prometheus demo bench bench-xds bench-reports bench-judge soak test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -42,6 +42,11 @@ bench: build
 # What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in hours: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
 bench-xds: build
 	@$(with_envoy) exec $(BUILD)/rampart bench-xds $(ARGS)
+
+# What it costs to read the load reports of 1,000 proxies, and to hold their streams at rest: docs/reports.md. PROFILE=FILE keeps the server's profile.
+bench-reports:
+	@$(GO) test -run '^$$' -bench LoadReports -benchtime 20x ./envoy
+	@$(GO) test -run '^$$' -bench RestingStreams -benchtime 1x ./envoy
 
 # The judge's tables beside the reference's, in simulated traffic: docs/judge.md. With REPS=3400 each service counts 10,000 healthy releases; that takes hours.
 bench-judge:
