@@ -24,7 +24,9 @@ type modelProxy struct {
 }
 
 // wanted reports whether the proxy subscribed to a resource.
-func (p *modelProxy) wanted(key Key) bool { return p.wants[key.Type]["*"] || p.wants[key.Type][key.Name] }
+func (p *modelProxy) wanted(key Key) bool {
+	return p.wants[key.Type]["*"] || p.wants[key.Type][key.Name]
+}
 
 type had struct {
 	body, version string

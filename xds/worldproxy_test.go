@@ -46,7 +46,9 @@ func newWorldProxy(node string) *worldProxy {
 	}
 }
 
-func (p *worldProxy) wanted(key Key) bool { return p.wants[key.Type]["*"] || p.wants[key.Type][key.Name] }
+func (p *worldProxy) wanted(key Key) bool {
+	return p.wants[key.Type]["*"] || p.wants[key.Type][key.Name]
+}
 
 // forget drops what the proxy does not want any more of a type.
 func (p *worldProxy) forget(url string) {
@@ -87,7 +89,9 @@ func (p *worldProxy) request(url string) *discoveryv3.DiscoveryRequest {
 	return &discoveryv3.DiscoveryRequest{TypeUrl: url, ResourceNames: wanted, VersionInfo: p.version[url], ResponseNonce: p.nonce[url]}
 }
 
-func (r *realm) say(p *worldProxy, url string) { r.check(p.session.apply(r.worldRequest(p.request(url)))) }
+func (r *realm) say(p *worldProxy, url string) {
+	r.check(p.session.apply(r.worldRequest(p.request(url))))
+}
 
 // deliver takes one message from the server and checks what it may send.
 func (r *realm) deliver(p *worldProxy) bool {
