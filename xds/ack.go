@@ -59,15 +59,12 @@ func (s *session) unpack(f *flight) {
 		return
 	}
 	for _, e := range f.pack.plain {
-		if !f.t.wants(e.Name) {
-			continue
-		}
 		h := f.t.apart[e.Name]
 		switch {
+		case !f.t.wants(e.Name), h != nil && h.early == nil:
+			h = &holding{flying: 1} // it was unsubscribed since, and still may be what was refused
 		case h == nil:
 			h = f.t.keepApart(e.Name, &holding{sent: e.full, at: f.at, flying: 1})
-		case h.early == nil:
-			continue // it was dropped and came back since
 		}
 		h.early = nil
 		f.items = append(f.items, item{name: e.Name, h: h, v: e.full})

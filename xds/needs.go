@@ -53,17 +53,39 @@ func (s *session) meets(n Need) bool {
 	if t == nil {
 		return false
 	}
+	if n.Type == EndpointType && !s.clusterOf(n.Name) {
+		return false
+	}
 	if n.Accepted {
 		return s.extent(t, n.Name) == accepted
 	}
 	return s.extent(t, n.Name) >= sent
 }
 
+// clusterOf reports whether nothing speaks against the stream having the cluster of endpoints that it has. In the state of the world a proxy names the endpoints of
+// clusters from an earlier stream, and loses those clusters by the first response that they are not in.
+func (s *session) clusterOf(name string) bool {
+	if s.protocol == Delta {
+		return true
+	}
+	t := s.interest(ClusterType)
+	return t == nil || s.extent(t, name) >= sent
+}
+
+// clustersOf is clusterOf for all endpoints; false means nothing.
+func (s *session) clustersOf() bool {
+	if s.protocol == Delta {
+		return true
+	}
+	t := s.interest(ClusterType)
+	return t == nil || t.wildcard && t.base == accepted && len(t.apart) == 0
+}
+
 // meetsAll reports whether the stream obviously has what all parts need; false means nothing. It costs as much as the stream differs from what is published.
 func (s *session) meetsAll(e *entry) bool {
 	for _, url := range e.needed {
 		t := s.interest(url)
-		if t == nil || t.base != accepted || !s.group.covers(e, t) {
+		if t == nil || t.base != accepted || !s.group.covers(e, t) || url == EndpointType && !s.clustersOf() {
 			return false
 		}
 		for name, h := range t.apart {

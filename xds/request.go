@@ -89,22 +89,22 @@ func (s *session) world(t *interest, r *request, first bool) {
 		return
 	}
 	wanted, all := s.named(t, r)
-	if all != t.wildcard {
-		if all {
-			s.subscribeAll(t)
-		} else {
-			s.unsubscribeAll(t)
-		}
-	}
-	if wanted.total() == t.names.total() {
+	if all == t.wildcard && wanted.total() == t.names.total() {
 		return
 	}
 	if t.stuck {
 		s.startOver(t)
 	}
 	gone, come := differences(t.names, wanted)
-	s.unsubscribe(t, gone, come)
+	// What comes is noted first: what the proxy wants before and after, by name or not, it keeps.
+	if all && !t.wildcard {
+		s.subscribeAll(t)
+	}
 	s.subscribe(t, come)
+	if !all && t.wildcard {
+		s.unsubscribeAll(t)
+	}
+	s.unsubscribe(t, gone, nil)
 }
 
 // named returns the names of a request of the state of the world, and whether it wants all there is. Naming none is that too, until something was named (xDS protocol,
@@ -122,6 +122,9 @@ func (s *session) library(t *interest) *library { return s.group.shelf(t.url).li
 
 // differences lists what is in one set only.
 func differences(before, after *nameSet) (gone, come []string) {
+	if before.total() == after.total() {
+		return nil, nil
+	}
 	if before != nil {
 		for name := range before.members {
 			if !after.has(name) {
