@@ -125,7 +125,7 @@ func (r *rig) halves(rest *policy.Served, call func() (string, error)) {
 		} else if n := r.touched["app-shop"]; n != heard {
 			heard, still = n, still+1
 		}
-		return still >= 3, nil
+		return still >= 5, nil
 	})
 	if err != nil {
 		r.t.Fatal("it is never quiet")

@@ -2,9 +2,11 @@ package replica
 
 import (
 	"maps"
+	"math"
 	"strings"
 
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
 )
 
 // around is what the newest document of a service must fit in with: what the watch has brought, and what was saved since. It notes which hosts the document waits for.
@@ -31,10 +33,26 @@ func (s *Serving) around(wish policy.Service) policy.Around {
 	return policy.Around{Others: s.state.index.hosts.Sharing(wish), Gateways: s.state.servedGateways()}
 }
 
+// documentSize is how long a service's newest document is.
+func (s *Serving) documentSize(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.state.services[name]; v != nil {
+		return len(v.doc)
+	}
+	return 0
+}
+
 func (s *Serving) revision() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state.revision
+}
+
+// claim notes what is about to be saved: what is decided next must fit in with it.
+func (l *lead) claim(save store.Save) {
+	served, _ := save.Value.(*policy.Served)
+	l.unseen[save.Name] = unseen{served: served, revision: math.MaxInt64}
 }
 
 // see forgets what was saved up to a revision: the watch has brought it.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +63,7 @@ type lead struct {
 	stalled time.Time // etcd did not answer in time: it is not asked before, so that judging goes on
 	over    string    // why to resign; empty: not yet
 
+	alone    int                            // so many decisions are saved one by one, because together they could not be
 	gateways int64                          // revision of the newest save of a gateway
 	unseen   map[string]unseen              // by service: what was saved and the watch has yet to bring
 	waiting  map[string]map[string]struct{} // by host: services whose newest documents, which are not accepted, want it
@@ -220,33 +219,6 @@ func (d *Deciding) turn(ctx context.Context, tick bool) {
 		d.beatIfDue(ctx, now, work)
 		d.yieldIfBlind(now, work)
 	}
-}
-
-// documentsFor is how long a turn goes on with services of which no release runs: those of which one does come first, and must not be judged late.
-const documentsFor = turnEvery / 10
-
-// decideAll decides about the running releases and then about what has changed, as far as there is time. It reports whether this term may go on.
-func (d *Deciding) decideAll(ctx context.Context, w work, in turnInput) bool {
-	d.lead.see(d.serving.revision())
-	for _, name := range w.running {
-		if !d.decide(ctx, name, in) {
-			return false
-		}
-		delete(w.dirty, name)
-	}
-	for _, name := range slices.Sorted(maps.Keys(w.dirty)) {
-		if d.config.Now().Sub(in.now) > documentsFor {
-			w.gateways = false
-			d.serving.putBack(w)
-			poke(d.serving.wake)
-			return true
-		}
-		delete(w.dirty, name)
-		if !d.decide(ctx, name, in) {
-			return false
-		}
-	}
-	return true
 }
 
 // beat proves to every replica that etcd and this leader live.

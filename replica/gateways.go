@@ -21,13 +21,16 @@ type gatewayRead struct {
 	lease    time.Duration // the leader's
 }
 
-// gatewayReads copies what the decisions about all gateways read.
+// gatewayReads copies what decisions about gateways read, but for those whose newest documents are decided about.
 func (s *Serving) gatewayReads() []gatewayRead {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var reads []gatewayRead
 	for _, name := range slices.Sorted(maps.Keys(s.state.gateways)) {
-		others := s.state.servedGateways()
+		if s.state.gateways[name].decided() {
+			continue
+		}
+		others := maps.Clone(s.state.servedGateways())
 		delete(others, name)
 		read := gatewayRead{name: name, view: *s.state.gateways[name], others: others}
 		if read.view.docMod == 0 && read.view.docGone {
@@ -90,7 +93,7 @@ func decideGateway(read gatewayRead) (next *policy.ServedGateway, event string) 
 	if v.docMod == 0 {
 		return decideGone(read)
 	}
-	if v.served != nil && v.servedMod > 0 && (v.served.Accepted == v.docMod || (v.served.Refused != nil && v.served.Refused.Revision == v.docMod)) {
+	if v.decided() {
 		return nil, ""
 	}
 	parsed, problems := readGateway(read.name, v.doc)
@@ -109,6 +112,14 @@ func decideGateway(read gatewayRead) (next *policy.ServedGateway, event string) 
 	}
 	next.Refused = &policy.Refusal{Revision: v.docMod, Problems: problems}
 	return next, "refused: " + strings.Join(problems, "; ")
+}
+
+// decided reports whether the newest document is accepted or refused.
+func (g *gateway) decided() bool {
+	if g.docMod == 0 || g.servedMod == 0 || g.served == nil {
+		return false
+	}
+	return g.served.Accepted == g.docMod || g.served.Refused != nil && g.served.Refused.Revision == g.docMod
 }
 
 // tooShort refuses a dead-man's time within which a new leader could not be elected: each change of leader would take running releases back.

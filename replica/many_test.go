@@ -67,6 +67,31 @@ func TestTheLedgerIsWrittenOnceInASecondAndInTheEnd(t *testing.T) {
 	}
 }
 
+// A turn that takes on less than there is comes again at once.
+func TestATurnTakesOnSomeOfWhatHasChangedAndForgetsNothing(t *testing.T) {
+	serving, _ := halves(t)
+	const services = 2*mostDirty + 1
+	batch := store.Batch{Revision: 7, Relisted: true}
+	for i := range services {
+		batch.Changes = append(batch.Changes, put(store.ServiceDoc, fmt.Sprintf("s%d", i), []byte(shopDocument), 7))
+	}
+	serving.follow(batch)
+	taken := map[string]bool{}
+	for range 3 {
+		select {
+		case <-serving.wake:
+		default:
+			t.Error("nothing wakes the deciding half")
+		}
+		for name := range serving.work().dirty {
+			taken[name] = true
+		}
+	}
+	if len(taken) != services || len(serving.work().dirty) != 0 {
+		t.Errorf("%d of %d are looked at", len(taken), services)
+	}
+}
+
 // leading are both halves at work, until the test ends, and a client of their etcd.
 func leading(t testing.TB) (*Serving, *clientv3.Client) {
 	t.Helper()
@@ -191,4 +216,63 @@ func TestADocumentMayNameAGatewayThatWasWrittenWithIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, serving, "accepted when it comes", func(s *state) bool { return s.services["cart"].served.Serves() })
+}
+
+// One document that an operator changes meanwhile must not hold up those that are saved with it, nor count as saved.
+func TestDecisionsThatCannotBeSavedTogetherAreSavedOneByOne(t *testing.T) {
+	serving, d := halves(t)
+	proof, err := serving.store.Campaign(t.Context(), store.Candidate{ID: "a", TTL: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.lead = newLead(proof, nil)
+	now := time.Now() // it stands still: a turn has time for all of them
+	d.config.Now = func() time.Time { return now }
+	wishes := store.Batch{Revision: 7, Relisted: true}
+	for _, name := range []string{"a", "b", "c"} {
+		if err := serving.store.Put(t.Context(), []store.Write{{Kind: store.ServiceDoc, Name: name, Value: []byte(document(name, name+".example.com"))}}); err != nil {
+			t.Fatal(err)
+		}
+		view, err := serving.store.Service(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mod := view.Doc.Mod
+		if name == "b" {
+			mod-- // it was put again since it was read
+		}
+		wishes.Changes = append(wishes.Changes, put(store.ServiceDoc, name, view.Doc.Value, mod))
+	}
+	serving.follow(wishes)
+	accepted := func() (names []string) {
+		for _, name := range []string{"a", "b", "c"} {
+			if view, err := serving.store.Service(t.Context(), name); err != nil || view.Served.Mod > 0 {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	turn := func() {
+		if !d.decideAll(t.Context(), serving.work(), turnInput{now: now}) {
+			t.Fatal("the term is over")
+		}
+	}
+	turn()
+	if got := accepted(); len(got) > 0 || len(d.lead.unseen) > 0 {
+		t.Errorf("saved: %v; taken for saved: %v", got, d.lead.unseen)
+	}
+	turn()
+	if got := fmt.Sprint(accepted()); got != "[a c]" {
+		t.Errorf("saved one by one: %s", got)
+	}
+	// It changes faster than it can be decided about: what was read is taken in the end.
+	for range staleMost {
+		if got := fmt.Sprint(accepted()); got != "[a c]" {
+			t.Errorf("saved although it has changed: %s", got)
+		}
+		turn()
+	}
+	if got := fmt.Sprint(accepted()); got != "[a b c]" {
+		t.Errorf("saved in the end: %s", got)
+	}
 }

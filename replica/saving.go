@@ -71,12 +71,19 @@ func (t *track) timesDue(served *policy.Served, now time.Time) bool {
 func (d *Deciding) save(ctx context.Context, save store.Save, now time.Time) bool {
 	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	t := d.track(save.Name)
 	revision, err := d.store.Save(short, d.lead.proof, save)
 	if err != nil {
 		d.serving.again(save.Name)
 		return d.saved(save.Name, err)
 	}
+	d.kept(save, revision, now)
+	return true
+}
+
+// kept notes that a decision was saved.
+func (d *Deciding) kept(save store.Save, revision int64, now time.Time) {
+	t := d.track(save.Name)
+	t.stale = 0
 	served, _ := save.Value.(*policy.Served)
 	t.after, t.mod, t.served = revision, revision, served
 	d.took(save.Name, t, served, revision)
@@ -84,7 +91,6 @@ func (d *Deciding) save(ctx context.Context, save store.Save, now time.Time) boo
 	d.serving.await(revision, d.config.Now())
 	d.lead.bridged(served)
 	d.said(save)
-	return true
 }
 
 // said writes the audit trail.

@@ -19,7 +19,8 @@ type state struct {
 	beat     beat
 	adopted  int64 // mod revision of the newest `adopt`
 	strays   map[string]string
-	index    index // beside services: every change of one of them ends with index.take
+	exist    map[string]policy.Gateway // nil: to be found anew
+	index    index                     // beside services: every change of one of them ends with index.take
 }
 
 // service is everything under one service's keys.
@@ -115,6 +116,7 @@ func (s *state) apply(b store.Batch) touched {
 			s.index.take(c.Name, s.services[c.Name])
 		case store.GatewayDoc, store.ServedGateway:
 			t.gateways[c.Name] = true
+			s.exist = nil
 			s.gateway(c.Name).apply(c, alone)
 		case store.Beat:
 			// What a listing finds may be as old as the key: it proves nothing.
@@ -328,8 +330,15 @@ func (s *state) unwritten() []string {
 	return names
 }
 
-// servedGateways lists the gateways that exist, the default one included.
+// servedGateways lists the gateways that exist, the default one included. The map is shared, and never changed.
 func (s *state) servedGateways() map[string]policy.Gateway {
+	if s.exist == nil {
+		s.exist = s.findGateways()
+	}
+	return s.exist
+}
+
+func (s *state) findGateways() map[string]policy.Gateway {
 	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
 	for name, g := range s.gateways {
 		if g.served.Serves() && !g.served.Gone {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/store"
 )
 
 // track is what the deciding half remembers of one service between turns.
@@ -18,10 +19,13 @@ type track struct {
 	stored    time.Time // when evidence was last stored
 	timed     time.Time // when times were last saved
 	history   bool      // it is known that the service has none
-	cause     string    // why the release was taken back, if this replica knows
-	tape      *tape     // nil: nothing is being recorded
+	asked     bool      // past is known
+	past      *store.Line
+	cause     string // why the release was taken back, if this replica knows
+	tape      *tape  // nil: nothing is being recorded
 	wish      policy.Wish
 	hosts     []string // that it had when it was last decided about
+	stale     int      // decisions in a row that something had changed under
 }
 
 // work is what one turn has to look at.
@@ -32,18 +36,40 @@ type work struct {
 	deadman  time.Duration // the shortest of all gateways of running releases
 }
 
-// work takes what has changed since it was last called.
+// mostDirty is how many changed services a turn takes on. More than there is time for would only be carried back and forth.
+const mostDirty = 500
+
+// work takes what has changed since it was last called, or as much of it as a turn takes on.
 func (s *Serving) work() work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := work{dirty: s.dirty, running: s.state.running(), gateways: s.dirtyGw}
-	s.dirty, s.dirtyGw = map[string]bool{}, false
+	s.dirtyGw = false
+	if len(s.dirty) <= mostDirty {
+		s.dirty = map[string]bool{}
+	} else {
+		w.dirty = s.someDirty()
+		poke(s.wake)
+	}
 	for _, name := range w.running {
 		if d, _ := s.state.deadman(s.state.services[name].served); d > 0 && (w.deadman == 0 || d < w.deadman) {
 			w.deadman = d
 		}
 	}
 	return w
+}
+
+// someDirty takes mostDirty of the changed services, any of them. The caller holds mu.
+func (s *Serving) someDirty() map[string]bool {
+	some := make(map[string]bool, mostDirty)
+	for name := range s.dirty {
+		if len(some) == mostDirty {
+			break
+		}
+		some[name] = true
+		delete(s.dirty, name)
+	}
+	return some
 }
 
 // putBack has what a turn did not get to looked at in the next.
@@ -129,6 +155,10 @@ func (t *track) present(v service) *policy.Served {
 	return v.served
 }
 
+// staleMost is how often in a row a document may change while it is decided about. Then the one that was read is accepted all the same, if that moves no traffic: its
+// endpoints change all the time, and a copy that is a moment old is better than none.
+const staleMost = 3
+
 // turnInput is what one turn knows of time.
 type turnInput struct {
 	now     time.Time
@@ -137,12 +167,20 @@ type turnInput struct {
 
 // decide takes one decision about one service and carries it out. It reports whether this term may go on.
 func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
+	if save, due := d.think(ctx, name, in); due {
+		return d.save(ctx, save, in.now)
+	}
+	return true
+}
+
+// think takes one decision about one service and carries out all of it but the save, if one is due.
+func (d *Deciding) think(ctx context.Context, name string, in turnInput) (save store.Save, due bool) {
 	v, revision := d.serving.view(name)
 	t := d.track(name)
 	if t.after > revision || d.lead.gateways > revision && v.docMod > 0 && !v.accepted() {
 		// The watch has yet to bring what was saved last, or the gateways that a document may name.
 		d.serving.again(name)
-		return true
+		return save, false
 	}
 	turn := d.read(name, v, in)
 	decision := policy.Decide(turn)
@@ -153,15 +191,17 @@ func (d *Deciding) decide(ctx context.Context, name string, in turnInput) bool {
 	if decision.Rollback != nil {
 		t.cause = decision.Rollback.Reason
 		d.serving.Rollback(name, *decision.Rollback)
-		return true
+		return save, false
 	}
 	if decision.Save || decision.Delete || decision.DropOrder || !turn.Orphan && t.timesDue(decision.Served, in.now) {
-		return d.save(ctx, d.saveOf(name, v, turn, decision), in.now)
+		save = d.saveOf(name, v, turn, decision)
+		save.AnyWish = t.stale >= staleMost && !v.releasing() && decision.CreatePermit == "" && !decision.Delete
+		return save, true
 	}
 	t.served, t.mod = decision.Served, v.servedMod
 	d.lead.bridged(decision.Served)
 	d.storeEvidence(ctx, name, t, in.now)
-	return true
+	return save, false
 }
 
 // convict takes back a bad release from memory: that must not wait for etcd.
@@ -211,41 +251,6 @@ func (d *Deciding) read(name string, v service, in turnInput) policy.Turn {
 		turn.Cause = d.causeOf(name, v)
 	}
 	return turn
-}
-
-// orphan reports whether something is or was served of which etcd no longer tells, and nobody has adopted that.
-func (d *Deciding) orphan(name string, v service) bool {
-	switch adopted := d.serving.adoptedAt(); {
-	case v.unreadable():
-		return true
-	case v.servedMod > 0 || v.restore:
-		return false
-	case v.served != nil:
-		return true
-	default:
-		for _, mod := range v.permits {
-			if mod > adopted {
-				return true
-			}
-		}
-		return d.hadHistory(name, v, adopted)
-	}
-}
-
-// hadHistory asks once whether a service that serves nothing served something since the last adopt.
-func (d *Deciding) hadHistory(name string, v service, adopted int64) bool {
-	t := d.track(name)
-	if t.history || v.docMod == 0 {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	lines, err := d.store.History(ctx, name, 1)
-	if err != nil || (len(lines) > 0 && lines[0].Event != "stopped" && lines[0].Revision > adopted) {
-		return true
-	}
-	t.history = true
-	return false
 }
 
 // causeOf says why a permit is gone: what this replica knows, or what another recorded.

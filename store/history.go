@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -39,13 +40,41 @@ func (s *Store) History(ctx context.Context, service string, last int) ([]Line, 
 	}
 	lines := make([]Line, len(answer.Kvs))
 	for i, kv := range answer.Kvs {
-		if err := json.Unmarshal(kv.Value, &lines[i]); err != nil {
-			lines[i] = Line{Event: "unreadable", Text: fmt.Sprintf("%s: %v", kv.Key, err)}
-		}
-		lines[i].Revision = kv.ModRevision
+		lines[i] = lineOf(kv)
 	}
 	slices.Reverse(lines)
 	return lines, nil
+}
+
+// LastLines returns the newest line of each service's history that has one, by service, in one transaction: of MaxWrites services at most.
+func (s *Store) LastLines(ctx context.Context, services []string) (map[string]Line, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	reads := make([]clientv3.Op, len(services))
+	for i, service := range services {
+		reads[i] = clientv3.OpGet(historyFolder(service), clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend), clientv3.WithLimit(1))
+	}
+	answer, err := s.client.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %d services: %w", len(services), err)
+	}
+	lines := map[string]Line{}
+	for i, service := range services {
+		for _, kv := range answer.Responses[i].GetResponseRange().Kvs {
+			lines[service] = lineOf(kv)
+		}
+	}
+	return lines, nil
+}
+
+// lineOf reads a line; one that cannot be read says so.
+func lineOf(kv *mvccpb.KeyValue) Line {
+	var line Line
+	if err := json.Unmarshal(kv.Value, &line); err != nil {
+		line = Line{Event: "unreadable", Text: fmt.Sprintf("%s: %v", kv.Key, err)}
+	}
+	line.Revision = kv.ModRevision
+	return line
 }
 
 // trimHistory deletes a service's oldest lines now and then; not at its first line of all. Lines that are left too long do no harm, so a failure is logged only.

@@ -31,6 +31,9 @@ type Save struct {
 	Value any // becomes JSON; nil deletes the served key
 	Seen  Seen
 
+	// AnyWish saves although the document may have changed since: one that changes faster than it can be decided about would never be accepted.
+	AnyWish bool
+
 	NeedPermit   string // release whose permit must exist; "" is none
 	CreatePermit string // release whose permit is created; it must not exist
 	DeletePermit string // release whose permit is deleted, if it is there
@@ -43,37 +46,67 @@ type Save struct {
 // something the decision was made on has changed. After any other error nothing has been saved as far as could be found out; should the write come through
 // after all, the next save is stale.
 func (s *Store) Save(ctx context.Context, l *Leadership, save Save) (int64, error) {
-	what := fmt.Sprintf("save %s %s", save.Kind, save.Name)
+	return s.SaveAll(ctx, l, []Save{save})
+}
+
+// MaxSaves is how many decisions SaveAll takes: etcd allows 128 comparisons and as many writes in a transaction, and a decision has four and up to five.
+const MaxSaves = 24
+
+// SaveAll writes several decisions, each about another service or gateway, in one transaction or not at all, as Save does.
+func (s *Store) SaveAll(ctx context.Context, l *Leadership, saves []Save) (int64, error) {
+	what := fmt.Sprintf("save %d decisions", len(saves))
+	if len(saves) == 1 {
+		what = fmt.Sprintf("save %s %s", saves[0].Kind, saves[0].Name)
+	}
 	// By its own clock a leader steps down before etcd would let another one in.
 	if l.ended() {
 		return 0, fmt.Errorf("%s: %w", what, ErrNotLeader)
 	}
-	draft, err := draftOf(save, l)
+	all := draft{checks: []check{fence(l)}}
+	for _, save := range saves {
+		one, err := draftOf(save)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", what, err)
+		}
+		all.add(one)
+	}
+	revision, err := s.commit(ctx, all, l)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
-	call, cancel := bounded(ctx)
-	defer cancel()
-	answer, err := s.client.Txn(call).If(draft.compares()...).Then(draft.writes...).Else(draft.reads()...).Commit()
-	switch {
-	case err != nil:
-		revision, done := s.settle(ctx, draft, err)
-		if !done {
-			return 0, fmt.Errorf("%s: %w", what, err)
+	for _, save := range saves {
+		if save.History != nil {
+			s.trimHistory(ctx, save.Name, save.Seen.Served == 0)
 		}
-		return s.saved(ctx, save, revision), nil
-	case !answer.Succeeded:
-		return 0, fmt.Errorf("%s: %w", what, draft.refusal(answer, l))
 	}
-	return s.saved(ctx, save, answer.Header.Revision), nil
+	return revision, nil
 }
 
-// saved does what may be done later than the save itself.
-func (s *Store) saved(ctx context.Context, save Save, revision int64) int64 {
-	if save.History != nil {
-		s.trimHistory(ctx, save.Name, save.Seen.Served == 0)
+// commit carries a transaction out.
+func (s *Store) commit(ctx context.Context, d draft, l *Leadership) (int64, error) {
+	call, cancel := bounded(ctx)
+	defer cancel()
+	answer, err := s.client.Txn(call).If(d.compares()...).Then(d.writes...).Else(d.reads()...).Commit()
+	switch {
+	case err != nil:
+		revision, done := s.settle(ctx, d, err)
+		if !done {
+			return 0, err
+		}
+		return revision, nil
+	case !answer.Succeeded:
+		return 0, d.refusal(answer, l)
 	}
-	return revision
+	return answer.Header.Revision, nil
+}
+
+// add puts another decision into the transaction. Whether it took place is told by the first one's key.
+func (d *draft) add(one draft) {
+	if d.served == "" {
+		d.served, d.seen, d.value = one.served, one.seen, one.value
+	}
+	d.checks = append(d.checks, one.checks...)
+	d.writes = append(d.writes, one.writes...)
 }
 
 // draft is a fenced transaction before it is sent.
@@ -123,7 +156,7 @@ func exists(key string) check {
 // fence is true for as long as nobody else can have been elected.
 func fence(l *Leadership) check { return created(l.key, l.revision, "elected") }
 
-func draftOf(save Save, l *Leadership) (draft, error) {
+func draftOf(save Save) (draft, error) {
 	d := draft{served: Key(save.Kind, save.Name), seen: save.Seen.Served}
 	// A decision takes part in a race with operators: whatever they touched since it was read makes it void.
 	wish := Key(ServiceDoc, save.Name)
@@ -134,7 +167,10 @@ func draftOf(save Save, l *Leadership) (draft, error) {
 	default:
 		return d, fmt.Errorf("a %s is not saved", save.Kind)
 	}
-	d.checks = []check{fence(l), unchanged(d.served, save.Seen.Served), unchanged(wish, save.Seen.Wish)}
+	d.checks = []check{unchanged(d.served, save.Seen.Served)}
+	if !save.AnyWish {
+		d.checks = append(d.checks, unchanged(wish, save.Seen.Wish))
+	}
 	if save.Kind == ServedService {
 		d.checks = append(d.checks, unchanged(Key(Pause, save.Name), save.Seen.Pause), unchanged(Key(Order, save.Name), save.Seen.Order))
 	}

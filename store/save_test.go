@@ -317,3 +317,60 @@ func TestARollbackRecordIsWrittenOnce(t *testing.T) {
 		t.Errorf("records %+v", records)
 	}
 }
+
+func TestDecisionsThatAreSavedTogetherAreSavedAllOrNone(t *testing.T) {
+	t.Parallel()
+	s := startEtcd(t).dial()
+	l := elect(t, s, "a")
+	var saves []Save
+	for i := range MaxSaves {
+		name := fmt.Sprintf("s%d", i)
+		put(t, s, Key(ServiceDoc, name), "wish")
+		saves = append(saves, Save{Kind: ServedService, Name: name, Value: i, Seen: seen(t, s, name), CreatePermit: "green-7", DropOrder: true, Evidence: []byte("e"), History: line("began")})
+	}
+	m := follow(t, s)
+	put(t, s, Key(ServiceDoc, "s3"), "another wish")
+	if _, err := s.SaveAll(t.Context(), l, saves); !errors.Is(err, ErrStale) || !strings.Contains(err.Error(), "services/s3") {
+		t.Fatalf("one of them was changed: %v", err)
+	}
+	if view, err := s.Service(t.Context(), "s0"); err != nil || view.Served.Mod != 0 {
+		t.Errorf("one is saved: %+v, %v", view.Served, err)
+	}
+	saves[3].Seen = seen(t, s, "s3")
+	revision, err := s.SaveAll(t.Context(), l, saves)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.reached(t, revision)
+	m.same(t, s)
+	for _, save := range saves {
+		if lines, err := s.History(t.Context(), save.Name, 2); err != nil || len(lines) != 1 || lines[0].Revision != revision {
+			t.Errorf("history of %s: %+v, %v", save.Name, lines, err)
+		}
+	}
+	l.end()
+	if _, err := s.SaveAll(t.Context(), l, saves); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("saved without leading: %v", err)
+	}
+}
+
+func TestTheLastLinesOfManyHistoriesAreReadAtOnce(t *testing.T) {
+	t.Parallel()
+	s := startEtcd(t).dial()
+	l := elect(t, s, "a")
+	for i, event := range []string{"began", "committed"} {
+		put(t, s, Key(ServiceDoc, "shop"), event)
+		if _, err := s.Save(t.Context(), l, Save{Kind: ServedService, Name: "shop", Value: i, Seen: seen(t, s, "shop"), History: line(event)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	services := []string{"shop"}
+	for i := range MaxWrites - 1 {
+		services = append(services, fmt.Sprintf("shop-%d", i)) // whose names begin alike
+	}
+	lines, err := s.LastLines(t.Context(), services)
+	whole, errWhole := s.History(t.Context(), "shop", 1)
+	if err != nil || errWhole != nil || len(lines) != 1 || lines["shop"].Event != "committed" || lines["shop"].Revision != whole[0].Revision {
+		t.Errorf("%+v, %v; the history ends with %+v, %v", lines, err, whole, errWhole)
+	}
+}

@@ -163,7 +163,10 @@ func (f *follower) list(ctx context.Context) error {
 func (f *follower) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	answers := queued(ctx, f.store.client.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(f.revision+1)))
+	from := f.revision + 1
+	answers := queued(ctx, func() clientv3.WatchChan {
+		return f.store.client.Watch(ctx, f.prefix, clientv3.WithPrefix(), clientv3.WithRev(from))
+	})
 	ask := time.NewTicker(progressEvery)
 	defer ask.Stop()
 	silence := time.NewTimer(silentAfter)
@@ -191,12 +194,12 @@ func (f *follower) watch(ctx context.Context) error {
 // queueSize is how many answers of a watch are taken from the client before they are looked at. It only has to tell one from many.
 const queueSize = 64
 
-// queued takes answers as they come, so that it can be seen whether more of them are there.
-func queued(ctx context.Context, from clientv3.WatchChan) <-chan clientv3.WatchResponse {
+// queued takes answers as they come, so that it can be seen whether more of them are there. To begin a watch may take for ever, too: that is no less a silence.
+func queued(ctx context.Context, watch func() clientv3.WatchChan) <-chan clientv3.WatchResponse {
 	to := make(chan clientv3.WatchResponse, queueSize)
 	go func() {
 		defer close(to)
-		for answer := range from {
+		for answer := range watch() {
 			select {
 			case to <- answer:
 			case <-ctx.Done():

@@ -59,15 +59,12 @@ func (s *session) unpack(f *flight) {
 		return
 	}
 	for _, e := range f.pack.plain {
-		if !f.t.wants(e.Name) {
-			continue
-		}
 		h := f.t.apart[e.Name]
 		switch {
+		case !f.t.wants(e.Name), h != nil && h.early == nil:
+			h = &holding{flying: 1} // it was unsubscribed since, and still may be what was refused
 		case h == nil:
 			h = f.t.keepApart(e.Name, &holding{sent: e.full, at: f.at, flying: 1})
-		case h.early == nil:
-			continue // it was dropped and came back since
 		}
 		h.early = nil
 		f.items = append(f.items, item{name: e.Name, h: h, v: e.full})
@@ -162,6 +159,18 @@ func (s *session) rejected(t *interest, f *flight, words string) {
 		s.park(t, bodies[0], words)
 	default:
 		s.split(t, bodies)
+	}
+	if t.url == ClusterType && t.full {
+		s.bereft(bodies)
+	}
+}
+
+// bereft notes that the next response of the state of the world takes clusters away that the proxy may have had, and their endpoints with them.
+func (s *session) bereft(clusters []item) {
+	for _, i := range clusters {
+		if i.h.sent == nil {
+			s.unsettleEndpoints(i.name)
+		}
 	}
 }
 

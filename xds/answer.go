@@ -201,13 +201,20 @@ func (s *session) choose(e *entry, h *holding, why cause, now time.Time) (*varia
 	// An Envoy that reconnects asks for its layers before its clusters. To judge its needs before
 	// it could name them would take a running ramp, or a whole service, away for a moment.
 	patience := s.came.Add(resumeWait)
-	if wait && h.claim != "" && h.sent == nil && now.Before(patience) {
+	if wait = wait && h.claim != "" || s.regains(e, included); wait && h.sent == nil && now.Before(patience) {
 		return nil, patience
 	}
 	if kept := s.kept(e, h, included); len(kept) > 0 {
 		return e.mixed(included, kept), time.Time{}
 	}
 	return e.variant(included), time.Time{}
+}
+
+// regains reports whether parts are missing of what the proxy may have had whole on an earlier stream. In the state of the world it cannot say that it has what they
+// need, it shows it by its ACKs.
+func (s *session) regains(e *entry, included bits) bool {
+	t := s.interest(e.Type)
+	return t.brought && !t.full && included.count() < len(e.Parts)
 }
 
 // kept returns the parts of what the proxy accepted last that stand in for parts of e whose needs it

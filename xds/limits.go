@@ -34,11 +34,12 @@ func (l Limits) WithDefaults() Limits {
 	}
 }
 
-func (l Limits) names(t *interest) int {
+// names is how many resources a stream may name of a type, and which limit says so.
+func (l Limits) names(t *interest) (most int, limit string) {
 	if t.solo {
-		return l.Layers
+		return l.Layers, "layers"
 	}
-	return l.Names
+	return l.Names, "names"
 }
 
 // allowance is what is left of a rate; nil has spent nothing yet.

@@ -43,7 +43,7 @@ func (s *session) addDelta(m *frame, f *flight) {
 		return
 	}
 	if f.pack != nil {
-		m.add(f.pack.bytes(Delta, f.at))
+		m.add(s.group.bytes(f.pack, Delta, f.at))
 	}
 	for _, i := range f.items {
 		if i.v != nil {
@@ -72,7 +72,7 @@ func (s *session) addWorld(m *frame, f *flight) (total uint64) {
 		if f.pack != nil {
 			p = f.pack
 		}
-		m.add(p.bytes(StateOfTheWorld, f.at))
+		m.add(s.group.bytes(p, StateOfTheWorld, f.at))
 		for _, e := range p.plain {
 			total += e.full.digest()
 		}

@@ -82,8 +82,9 @@ func (w *world) resources() []Resource {
 	for _, name := range slices.Sorted(maps.Keys(w.pools)) {
 		v := w.pools[name]
 		all = append(all,
-			Resource{Key: Key{ClusterType, name}, Body: mark(Key{ClusterType, name}, fmt.Sprintf("cluster %d@%s", v/2, name))},
-			Resource{Key: Key{EndpointType, name}, Body: fmt.Appendf(nil, "endpoints %d@%s", v/3, name)})
+			Resource{Key: Key{ClusterType, name}, Body: mark(Key{ClusterType, name}, fmt.Sprintf("cluster %s %d", name, v/2))},
+			Resource{Key: Key{ListenerType, name}, Body: mark(Key{ListenerType, name}, fmt.Sprintf("listener %s %d", name, v/5))},
+			Resource{Key: Key{EndpointType, name}, Body: fmt.Appendf(nil, "endpoints %s %d", name, v/3)})
 		routes.Parts = append(routes.Parts, Part{Body: mark(routes.Key, fmt.Sprintf("[%s %d]", name, v/4)), Needs: w.needs(name)})
 		l := layers["l1"]
 		if name > "b" {
@@ -128,7 +129,7 @@ func (w *world) change(t *rapid.T) {
 	case 0:
 		delete(w.pools, name)
 	case 1:
-		key := rapid.SampledFrom([]Key{{ClusterType, name}, {RouteType, "edge"}, {RuntimeType, "l1"}}).Draw(t, "key")
+		key := rapid.SampledFrom([]Key{{ClusterType, name}, {ListenerType, name}, {RouteType, "edge"}, {RuntimeType, "l1"}}).Draw(t, "key")
 		w.bad[key] = !w.bad[key]
 	default:
 		w.pools[name]++
@@ -162,7 +163,7 @@ func (w *world) settle() {
 	}
 	w.expire()
 	for key, body := range w.live {
-		if key.Type != ClusterType && !w.p.wants[key.Type][key.Name] {
+		if !w.p.wanted(key) {
 			continue
 		}
 		if got := w.p.has[key].body; got != body {
@@ -204,7 +205,7 @@ func (w *world) ask() {
 func (w *world) meets() {
 	var want []Requirement
 	for key := range w.live {
-		if key.Type == ClusterType || w.p.wants[key.Type][key.Name] {
+		if w.p.wanted(key) {
 			want = append(want, Requirement{Key: key, Revision: w.revision})
 		}
 	}

@@ -23,6 +23,11 @@ type modelProxy struct {
 	asked   map[Key]bool    // subscriptions that were not answered yet
 }
 
+// wanted reports whether the proxy subscribed to a resource.
+func (p *modelProxy) wanted(key Key) bool {
+	return p.wants[key.Type]["*"] || p.wants[key.Type][key.Name]
+}
+
 type had struct {
 	body, version string
 	ttl           time.Duration
@@ -35,12 +40,12 @@ func (w *world) connect() {
 	if p.has == nil {
 		p.has = map[Key]had{}
 		p.wants = map[string]map[string]bool{
-			RuntimeType: {"l1": true, "l2": true}, ClusterType: {"*": true}, EndpointType: {}, RouteType: {"edge": true}, "other": {"x": true},
+			RuntimeType: {"l1": true, "l2": true}, ClusterType: {"*": true}, EndpointType: {}, ListenerType: {"*": true}, RouteType: {"edge": true}, "other": {"x": true},
 		}
 	}
 	p.inbox, p.refused, p.asked = nil, map[string]bool{}, map[Key]bool{}
 	w.expire()
-	for i, url := range []string{RuntimeType, ClusterType, EndpointType, RouteType, "other"} {
+	for i, url := range []string{RuntimeType, ClusterType, EndpointType, ListenerType, RouteType, "other"} {
 		r := requestOf(url)
 		r.ResourceNamesSubscribe = slices.Sorted(maps.Keys(p.wants[url]))
 		r.InitialResourceVersions = map[string]string{}

@@ -7,6 +7,9 @@ import (
 // manyParts is from how many parts on it pays to look first whether a stream has all that any of them needs.
 const manyParts = 32
 
+// maxCovered bounds for how many sets of names that is remembered.
+const maxCovered = 64
+
 // coverage remembers whether all that a resource's parts need is published, and named in a set.
 type coverage map[coverKey]covered
 
@@ -50,17 +53,39 @@ func (s *session) meets(n Need) bool {
 	if t == nil {
 		return false
 	}
+	if n.Type == EndpointType && !s.clusterOf(n.Name) {
+		return false
+	}
 	if n.Accepted {
 		return s.extent(t, n.Name) == accepted
 	}
 	return s.extent(t, n.Name) >= sent
 }
 
+// clusterOf reports whether nothing speaks against the stream having the cluster of endpoints that it has. In the state of the world a proxy names the endpoints of
+// clusters from an earlier stream, and loses those clusters by the first response that they are not in.
+func (s *session) clusterOf(name string) bool {
+	if s.protocol == Delta {
+		return true
+	}
+	t := s.interest(ClusterType)
+	return t == nil || s.extent(t, name) >= sent
+}
+
+// clustersOf is clusterOf for all endpoints; false means nothing.
+func (s *session) clustersOf() bool {
+	if s.protocol == Delta {
+		return true
+	}
+	t := s.interest(ClusterType)
+	return t == nil || t.wildcard && t.base == accepted && len(t.apart) == 0
+}
+
 // meetsAll reports whether the stream obviously has what all parts need; false means nothing. It costs as much as the stream differs from what is published.
 func (s *session) meetsAll(e *entry) bool {
 	for _, url := range e.needed {
 		t := s.interest(url)
-		if t == nil || t.base != accepted || !s.group.covers(e, t) {
+		if t == nil || t.base != accepted || !s.group.covers(e, t) || url == EndpointType && !s.clustersOf() {
 			return false
 		}
 		for name, h := range t.apart {
@@ -87,6 +112,9 @@ func (g *group) covers(e *entry, t *interest) bool {
 		for _, need := range part.Needs {
 			all = all && (need.Type != t.url || t.wants(need.Name) && g.entry(need.Key).alone())
 		}
+	}
+	if len(e.covered) >= maxCovered {
+		clear(e.covered) // they keep sets of names alive that nobody may use any more
 	}
 	put((*map[coverKey]covered)(&e.covered), key, covered{changes, all})
 	return all

@@ -8,6 +8,7 @@ import (
 
 // pack is all that streams which want the same get of a type when they come, encoded once for all of them.
 type pack struct {
+	of      *shelf   // fixed
 	made    uint64   // fixed: the shelf's changes when it was made
 	plain   []*entry // fixed: ordered by name
 	odd     []string // fixed: published with parts or a TTL, so that each stream gets its own; ordered
@@ -32,16 +33,19 @@ func (g *group) pack(s seeds, t *interest) *pack {
 		}
 		at = &t.names.pack
 	}
-	if *at == nil || (*at).made != shelf.changes {
+	// Types of which nothing was published when they were asked for share their sets of names.
+	if *at == nil || (*at).of != shelf || (*at).made != shelf.changes {
 		*at = shelf.assemble(s, t)
-		g.packs = append(g.packs, *at)
 	}
 	return *at
 }
 
-// bytes returns the encoded resources. The caller holds the group's mu.
-func (p *pack) bytes(protocol Protocol, now time.Time) []byte {
+// bytes returns the encoded resources of a pack. The caller holds mu.
+func (g *group) bytes(p *pack, protocol Protocol, now time.Time) []byte {
 	p.used = now
+	if p.encoded[Delta] == nil && p.encoded[StateOfTheWorld] == nil {
+		g.packs = append(g.packs, p)
+	}
 	if p.encoded[protocol] == nil {
 		size := 0
 		for _, e := range p.plain {
@@ -69,7 +73,7 @@ func (g *group) tidy(now time.Time) {
 
 // assemble makes a pack.
 func (h *shelf) assemble(s seeds, t *interest) *pack {
-	p := &pack{made: h.changes}
+	p := &pack{of: h, made: h.changes}
 	add := func(e *entry) {
 		if !e.plain() {
 			p.odd = append(p.odd, e.Name)

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// maxOvertaking bounds how many bodies of one resource are unanswered while another one overtakes them.
+const maxOvertaking = 8
+
 // weights returns the next response with weights, whatever else waits or is not answered yet.
 func (s *session) weights(now time.Time) *flight {
 	for _, url := range []string{RuntimeType, RouteType} {
@@ -16,6 +19,9 @@ func (s *session) weights(now time.Time) *flight {
 		for _, name := range slices.Sorted(maps.Keys(t.dirty)) {
 			if t.dirty[name]&changed == 0 || s.group.entry(Key{url, name}) == nil {
 				continue
+			}
+			if h := t.apart[name]; h != nil && h.flying >= maxOvertaking {
+				continue // it answers nothing: the latest waits for it
 			}
 			if i, ok := s.take(t, name, now); ok {
 				return &flight{t: t, at: now, items: []item{i}}
@@ -82,6 +88,10 @@ func (s *session) pickSome(t *interest, now time.Time) *flight {
 func (s *session) pickAll(t *interest, now time.Time) *flight {
 	p := s.group.pack(s.server.seeds, t)
 	t.fresh = false
+	if t.full && len(p.odd) > 0 {
+		s.pickEach(t, p, now) // a response without those would delete them
+		return nil
+	}
 	for name := range t.dirty {
 		if s.group.entry(Key{t.url, name}).alone() {
 			delete(t.dirty, name)
@@ -113,6 +123,18 @@ func (s *session) pickAll(t *interest, now time.Time) *flight {
 	return f
 }
 
+// pickEach has all of a pack looked at one by one.
+func (s *session) pickEach(t *interest, p *pack, now time.Time) {
+	t.base, t.settled = accepted, now // of what is not apart, which is nothing
+	for _, e := range p.plain {
+		t.keepApart(e.Name, &holding{})
+		t.look(e.Name, asked)
+	}
+	for _, name := range p.odd {
+		t.look(name, asked)
+	}
+}
+
 // unpublished lists the names that the stream asked for beside everything and that are not there.
 func (s *session) unpublished(t *interest) (missing []string) {
 	for name := range t.names.members {
@@ -127,19 +149,30 @@ func (s *session) unpublished(t *interest) (missing []string) {
 // answersMissing reports whether a response of a type can say that a resource is not there.
 func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta || t.full }
 
-// pickOne collects one layer's response.
+// pickOne collects one layer's response, or one with all layers that have no TTL.
 func (s *session) pickOne(t *interest, now time.Time) *flight {
 	names, _ := t.batch()
+	names = slices.DeleteFunc(names, func(name string) bool { h := t.apart[name]; return h != nil && h.flying > 0 })
+	f := &flight{t: t, at: now}
 	for _, name := range names {
-		if h := t.apart[name]; h != nil && h.flying > 0 {
+		if e := s.group.entry(Key{t.url, name}); e == nil || e.plain() {
 			continue
 		}
 		if i, ok := s.take(t, name, now); ok {
-			return &flight{t: t, at: now, items: []item{i}}
+			f.items = append(f.items, i)
+			return f
 		}
 	}
-	if t.owed {
-		return &flight{t: t, at: now}
+	for _, name := range names {
+		if e := s.group.entry(Key{t.url, name}); e != nil && !e.plain() {
+			continue
+		}
+		if i, ok := s.take(t, name, now); ok {
+			f.items = append(f.items, i)
+		}
+	}
+	if len(f.items) > 0 || t.owed {
+		return f
 	}
 	return nil
 }
@@ -150,7 +183,9 @@ func (t *interest) batch() (names []string, apart bool) {
 	if len(t.suspects) > 0 {
 		names, t.suspects = t.suspects[0], t.suspects[1:]
 		for _, name := range names {
-			t.look(name, suspect)
+			if t.wants(name) { // else it was unsubscribed since
+				t.look(name, suspect)
+			}
 		}
 		return names, true
 	}

@@ -27,13 +27,17 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	if !answered && !s.unasked.spend(s.server.limits, now) {
 		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that answer nothing", r.typeURL, s.server.limits.Requests)
 	}
-	if s.protocol == StateOfTheWorld {
+	most, limit := s.server.limits.names(t)
+	tooMany := max(r.subscribe, r.unsubscribe, r.versions) > most
+	switch {
+	case tooMany: // not even read
+	case s.protocol == StateOfTheWorld:
 		s.world(t, r, first)
-	} else {
+	default:
 		s.delta(t, r, first)
 	}
-	if most := s.server.limits.names(t); t.names.len() > most {
-		return s.over("names"), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d", t.url, most)
+	if tooMany || t.names.len() > most {
+		return s.over(limit), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d", t.url, most)
 	}
 	return happened, nil
 }
@@ -71,8 +75,9 @@ func (s *session) delta(t *interest, r *request, first bool) {
 	}
 }
 
-// world applies the names of a request of the state of the world, which are all that it wants. A request that answers an older response than the newest was written
-// before the proxy knew that one; what it wants now, the answer to that will tell.
+// world applies the names of a request of the state of the world, which are all that it wants. A request that answers an older response than the newest is not
+// answered, but for what it names: a proxy that drops a name and wants it anew before it has read the newest response says so only there. What it wants is sent when
+// it has answered that one.
 func (s *session) world(t *interest, r *request, first bool) {
 	if first {
 		s.comes(r.version) // all that it says of what it has from an earlier stream
@@ -80,26 +85,26 @@ func (s *session) world(t *interest, r *request, first bool) {
 		s.subscribeFirst(t, r)
 		return
 	}
-	if len(r.nonce) > 0 && nonceOf(r.nonce) != t.last {
+	if len(r.nonce) > 0 && nonceOf(r.nonce) != t.last && t.flying == 0 {
 		return
 	}
 	wanted, all := s.named(t, r)
-	if all != t.wildcard {
-		if all {
-			s.subscribeAll(t)
-		} else {
-			s.unsubscribeAll(t)
-		}
-	}
-	if wanted.total() == t.names.total() {
+	if all == t.wildcard && wanted.total() == t.names.total() {
 		return
 	}
 	if t.stuck {
 		s.startOver(t)
 	}
 	gone, come := differences(t.names, wanted)
-	s.unsubscribe(t, gone, come)
+	// What comes is noted first: what the proxy wants before and after, by name or not, it keeps.
+	if all && !t.wildcard {
+		s.subscribeAll(t)
+	}
 	s.subscribe(t, come)
+	if !all && t.wildcard {
+		s.unsubscribeAll(t)
+	}
+	s.unsubscribe(t, gone, nil)
 }
 
 // named returns the names of a request of the state of the world, and whether it wants all there is. Naming none is that too, until something was named (xDS protocol,
@@ -117,6 +122,9 @@ func (s *session) library(t *interest) *library { return s.group.shelf(t.url).li
 
 // differences lists what is in one set only.
 func differences(before, after *nameSet) (gone, come []string) {
+	if before.total() == after.total() {
+		return nil, nil
+	}
 	if before != nil {
 		for name := range before.members {
 			if !after.has(name) {
@@ -151,19 +159,28 @@ func (s *session) subscribeFirst(t *interest, r *request) {
 
 // unsubscribe takes names back, but for those that come again: the proxy may have dropped them and wants them anew, which subscribe answers.
 func (s *session) unsubscribe(t *interest, gone, again []string) {
-	if len(again) > 0 {
-		gone = slices.DeleteFunc(gone, func(name string) bool { return slices.Contains(again, name) })
+	if len(again) > 0 && len(gone) > 0 {
+		stays := make(map[string]struct{}, len(again))
+		for _, name := range again {
+			stays[name] = struct{}{}
+		}
+		gone = slices.DeleteFunc(gone, func(name string) bool { _, again := stays[name]; return again })
 	}
 	if len(gone) == 0 {
 		return
 	}
+	had := make([]extent, len(gone)) // what is not wanted is not had, so this comes first
+	for i, name := range gone {
+		had[i] = s.extent(t, name)
+	}
 	t.names = s.library(t).edit(t.names, gone, nil)
-	for _, name := range gone {
+	for i, name := range gone {
 		if t.wildcard {
 			t.look(name, asked) // it still gets everything, and may have dropped this
-		} else {
-			s.drop(t, name)
+			continue
 		}
+		s.drop(t, name)
+		s.moved(t, name, had[i])
 	}
 }
 

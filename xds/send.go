@@ -16,8 +16,19 @@ func (s *Server) sendAll() {
 	}
 }
 
-// serve sends what there is to send. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
-func (s *session) serve() {
+// serve sends what there is to send.
+func (s *session) serve() { s.guard(s.sendOut) }
+
+// guard runs a piece of sending, and ends the stream if that panics.
+func (s *session) guard(run func()) {
+	if err := s.server.contain(s.node, func() error { run(); return nil }); err != nil {
+		s.kick(err)
+		s.server.queue.rest(s)
+	}
+}
+
+// sendOut sends until there is nothing more. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
+func (s *session) sendOut() {
 	for {
 		f, m, mayWait := s.upcoming(s.server.now())
 		switch {
@@ -26,11 +37,11 @@ func (s *session) serve() {
 		case f == nil:
 			return
 		case mayWait:
-			go func() {
+			go s.guard(func() {
 				if s.deliver(f, m) {
-					s.serve()
+					s.sendOut()
 				}
-			}()
+			})
 			return
 		}
 		if !s.deliver(f, m) {
@@ -42,7 +53,7 @@ func (s *session) serve() {
 // deliver sends one message and reports whether the stream lives.
 func (s *session) deliver(f *flight, m frame) bool {
 	s.writing.Store(int64(s.server.now().Sub(s.server.epoch)) | 1) // never 0
-	err := s.server.contain(s.node, func() error { return s.stream.SendMsg(m) })
+	err := s.stream.SendMsg(m)
 	s.writing.Store(0)
 	if err != nil {
 		s.kick(ended(fmt.Errorf("send to %s: %w", s.node, err)))

@@ -188,12 +188,17 @@ func (s *session) moved(t *interest, name string, before extent) {
 	for key := range s.group.dependents[Key{t.url, name}] {
 		s.reconsider(key, after < before)
 	}
+	if t.url == ClusterType && s.protocol == StateOfTheWorld {
+		for key := range s.group.dependents[Key{EndpointType, name}] {
+			s.reconsider(key, after < before)
+		}
+	}
 }
 
 // movedAll is moved for everything of a type.
 func (s *session) movedAll(t *interest, less bool) {
 	for key, e := range s.group.partial {
-		if slices.Contains(e.needed, t.url) {
+		if slices.Contains(e.needed, t.url) || t.url == ClusterType && s.protocol == StateOfTheWorld {
 			s.reconsider(key, less)
 		}
 	}

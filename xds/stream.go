@@ -102,6 +102,7 @@ func (s *Server) discover(on stream, p Protocol) error {
 	defer held.cancel()
 	first := &request{protocol: p}
 	if err := on.RecvMsg(first); err != nil {
+		s.tooLarge(err, Event{})
 		return ended(err)
 	}
 	var one *session
@@ -265,8 +266,17 @@ func (s *session) receive(r *request) error {
 			return err
 		}
 		if err := s.stream.RecvMsg(r); err != nil {
+			s.server.tooLarge(err, Event{Node: s.node, Group: s.group.name})
 			return ended(err)
 		}
+	}
+}
+
+// tooLarge tells of a request that could not be received because of its size.
+func (s *Server) tooLarge(err error, of Event) {
+	if status.Code(err) == codes.ResourceExhausted {
+		of.Kind, of.Limit = LimitExceeded, "requestbytes"
+		s.report(of)
 	}
 }
 

@@ -154,6 +154,7 @@ func (r *request) deltaField(n protowire.Number, value []byte) error {
 		return checkName(value)
 	case deltaVersions:
 		r.versions++
+		return checkPair(value)
 	case deltaNonce:
 		r.nonce = value
 	case deltaError:
@@ -191,6 +192,16 @@ func checkName(value []byte) error {
 		return fmt.Errorf("resource name %q is not UTF-8", value)
 	}
 	return nil
+}
+
+// checkPair checks a resource's name and version.
+func checkPair(pair []byte) error {
+	return fields(pair, func(n protowire.Number, t protowire.Type, value []byte) error {
+		if n == fieldMapKey && t == protowire.BytesType {
+			return checkName(value)
+		}
+		return nil
+	})
 }
 
 func (r *request) typed(value []byte) error {

@@ -12,7 +12,7 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
-// worldClient is a scripted proxy that speaks the state of the world.
+// worldClient is a scripted proxy that speaks of the state of the world.
 type worldClient struct {
 	t      *testing.T
 	node   *corev3.Node
@@ -20,7 +20,6 @@ type worldClient struct {
 	cancel context.CancelFunc
 	came   chan *discoveryv3.DiscoveryResponse
 	ended  chan error
-	names  map[string][]string // by type: what it asked for last
 }
 
 func (r *rig) worldClient(node string) *worldClient {
@@ -31,8 +30,8 @@ func (r *rig) worldClient(node string) *worldClient {
 		r.t.Fatal(err)
 	}
 	c := &worldClient{
-		t: r.t, stream: stream, cancel: cancel, node: &corev3.Node{Id: node, Cluster: "edge", UserAgentName: "gRPC Go"},
-		came: make(chan *discoveryv3.DiscoveryResponse, 1<<12), ended: make(chan error, 1), names: map[string][]string{},
+		t: r.t, stream: stream, cancel: cancel, node: &corev3.Node{Id: node, Cluster: "edge"},
+		came: make(chan *discoveryv3.DiscoveryResponse, 1<<12), ended: make(chan error, 1),
 	}
 	go func() {
 		for {
@@ -56,57 +55,48 @@ func (c *worldClient) send(r *discoveryv3.DiscoveryRequest) {
 	if err := c.stream.Send(r); err != nil {
 		c.t.Fatalf("send: %v", err)
 	}
-	synctest.Wait()
 }
 
-// ask names all that it wants of a type, before any response or after one that it answers again.
-func (c *worldClient) ask(url string, after *discoveryv3.DiscoveryResponse, names ...string) {
+// ask is the first request of a type, by a proxy that has nothing.
+func (c *worldClient) ask(url string, names ...string) {
 	c.t.Helper()
-	c.names[url] = names
-	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: url, ResourceNames: names, ResponseNonce: after.GetNonce(), VersionInfo: after.GetVersionInfo()})
+	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: url, ResourceNames: names})
 }
 
-func (c *worldClient) ack(m *discoveryv3.DiscoveryResponse) {
+// ack accepts a response, and names all that the proxy wants from then on. Sent again it changes what the proxy wants.
+func (c *worldClient) ack(m *discoveryv3.DiscoveryResponse, names ...string) {
 	c.t.Helper()
-	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: m.TypeUrl, ResourceNames: c.names[m.TypeUrl], ResponseNonce: m.Nonce, VersionInfo: m.VersionInfo})
+	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: m.TypeUrl, ResponseNonce: m.Nonce, VersionInfo: m.VersionInfo, ResourceNames: names})
 }
 
-// nack refuses a response and names the version that it keeps.
-func (c *worldClient) nack(m *discoveryv3.DiscoveryResponse, kept, words string) {
+func (c *worldClient) nack(m *discoveryv3.DiscoveryResponse, names ...string) {
 	c.t.Helper()
-	c.send(&discoveryv3.DiscoveryRequest{
-		TypeUrl: m.TypeUrl, ResourceNames: c.names[m.TypeUrl], ResponseNonce: m.Nonce, VersionInfo: kept, ErrorDetail: &rpcstatus.Status{Code: 3, Message: words},
-	})
+	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: m.TypeUrl, ResponseNonce: m.Nonce, ResourceNames: names, ErrorDetail: &rpcstatus.Status{Message: "bad"}})
 }
 
-// expect checks the next response against the bodies in it, in order of their text.
+// expect checks the next response, which must have come once everything has settled.
 func (c *worldClient) expect(want string) *discoveryv3.DiscoveryResponse {
 	c.t.Helper()
 	synctest.Wait()
 	select {
 	case m := <-c.came:
-		words := []string{}
-		for _, r := range m.Resources {
-			words = append(words, string(r.Value))
-		}
-		slices.Sort(words)
-		got := strings.Join(append([]string{m.TypeUrl[strings.LastIndexByte(m.TypeUrl, '.')+1:]}, words...), " ")
-		if got != want {
+		if got := describeWorld(m); got != want {
 			c.t.Fatalf("got  %s\nwant %s", got, want)
 		}
 		return m
 	case err := <-c.ended:
-		c.t.Fatalf("want %s; the stream ended: %v", want, err)
+		c.t.Fatalf("the stream ended: %v", err)
 	default:
-		c.t.Fatalf("want %s; nothing came", want)
+		c.t.Fatalf("nothing came, want %s", want)
 	}
 	return nil
 }
 
-func (c *worldClient) take(want string) *discoveryv3.DiscoveryResponse {
+// take is expect and ack.
+func (c *worldClient) take(want string, names ...string) *discoveryv3.DiscoveryResponse {
 	c.t.Helper()
 	m := c.expect(want)
-	c.ack(m)
+	c.ack(m, names...)
 	return m
 }
 
@@ -115,15 +105,23 @@ func (c *worldClient) quiet() {
 	synctest.Wait()
 	select {
 	case m := <-c.came:
-		c.t.Fatalf("got %s %v, want nothing", m.TypeUrl, m.Resources)
+		c.t.Fatalf("got %s, want nothing", describeWorld(m))
 	case err := <-c.ended:
 		c.t.Fatalf("the stream ended: %v", err)
 	default:
 	}
 }
 
-func (c *worldClient) hangUp() {
-	c.cancel()
-	<-c.ended
-	synctest.Wait()
+// describeWorld writes a response as "Cluster a b", with the resources' bodies, ordered.
+func describeWorld(m *discoveryv3.DiscoveryResponse) string {
+	var bodies []string
+	for _, one := range m.Resources {
+		bodies = append(bodies, string(one.Value))
+	}
+	slices.Sort(bodies)
+	return strings.Join(append([]string{m.TypeUrl[strings.LastIndexByte(m.TypeUrl, '.')+1:]}, bodies...), " ")
+}
+
+func listener(name, body string) Resource {
+	return Resource{Key: Key{ListenerType, name}, Body: []byte(body)}
 }

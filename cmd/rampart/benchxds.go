@@ -32,7 +32,7 @@ func newBenchXds(a *app) *cobra.Command {
 	flags := command.Flags()
 	flags.IntSliceVar(&f.Services, "services", []int{10, 1000}, "services in the world; several are measured one after the other")
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
-	flags.IntVar(&f.Steps, "steps", 15, "steps in each cell")
+	flags.IntVar(&f.Steps, "steps", 12, "steps in each cell")
 	flags.IntVar(&f.Latency, "latency", 200, "steps of the first cell, whose times are told")
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -244,4 +245,31 @@ func TestAServiceWhoseOnlyDocumentWasRefusedCanBeDeleted(t *testing.T) {
 	eventually(t, "it is refused", func() bool { return strings.Contains(e.rampart("get").out, "newest document refused") })
 	e.expect(0, "delete", "shop", "--yes")
 	contains(t, e.expect(0, "get").out, "There are no services")
+}
+
+func TestApplyTakesMoreDocumentsThanOneTransaction(t *testing.T) {
+	e := startEtcd(t)
+	e.lead()
+	e.expect(0, "apply", e.file("edge.yaml", edgeYAML))
+	var all []string
+	for i := range 2*store.MaxWrites + 1 {
+		name := fmt.Sprintf("s%d", i)
+		all = append(all, strings.NewReplacer("service: shop", "service: "+name, "shop.example.com", name+".example.com").Replace(blueYAML()))
+	}
+	got := e.expect(0, "apply", e.file("many.yaml", strings.Join(all, "---\n")))
+	contains(t, got.out, "s0 serves blue", fmt.Sprintf("s%d serves blue", 2*store.MaxWrites))
+}
+
+func TestOfManyDocumentsItIsSaidHowManyWereWrittenBeforeOneWasRefused(t *testing.T) {
+	e := startEtcd(t)
+	var changes []change
+	for i := range store.MaxWrites + 1 {
+		doc := policy.Document{Name: fmt.Sprintf("s%d", i), Service: &policy.Service{}, Text: []byte("service")}
+		changes = append(changes, change{doc: doc})
+	}
+	changes[store.MaxWrites].before.Mod = 1 // it has gone since
+	err := put(t.Context(), e.store, changes)
+	if err == nil || !strings.Contains(err.Error(), "64 of 65 documents were written") {
+		t.Errorf("%v", err)
+	}
 }

@@ -59,19 +59,26 @@ func TestServeRefusesACommandLineBeforeItTouchesAnything(t *testing.T) {
 
 func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 	for name, c := range map[string]struct{ value, says string }{
-		"RAMPART_XDS":          {"0.0.0.0:1", "serve: --xds 0.0.0.0:1: not on loopback"},
-		"RAMPART_HTTP":         {"0.0.0.0:2", "serve: --http 0.0.0.0:2: not on loopback"},
-		"RAMPART_ETCD_LISTEN":  {"0.0.0.0:3", "serve: --etcd-listen 0.0.0.0:3: not on loopback"},
-		"RAMPART_LEADER_TTL":   {"1s", "serve: --leader-ttl 1s is below 2s"},
-		"RAMPART_REPORT_BYTES": {"7", "serve: --report-bytes 7 is below 1000000"},
-		"RAMPART_LOG_FORMAT":   {"xml", `serve: --log-format "xml" is not text or json`},
-		"RAMPART_LOG_LEVEL":    {"loud", `serve: --log-level "loud" is not`},
-		"RAMPART_PROMETHEUS":   {"here", `serve: --prometheus "here"; expected a URL`},
-		"RAMPART_DATA":         {"/dev/null/data", "serve: lock data folder: mkdir /dev/null: not a directory; expected a folder for this server alone: name one with --data\n"},
-		"RAMPART_ETCD":         {"127.0.0.1:1", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead"},
-		"RAMPART_ETCD_CACERT":  {"nowhere.pem", "read flags: certificates are for another etcd"},
-		"RAMPART_ETCD_CERT":    {"nowhere.pem", "read flags: certificates are for another etcd"},
-		"RAMPART_ETCD_KEY":     {"nowhere.pem", "read flags: certificates are for another etcd"},
+		"RAMPART_XDS":                    {"0.0.0.0:1", "serve: --xds 0.0.0.0:1: not on loopback"},
+		"RAMPART_HTTP":                   {"0.0.0.0:2", "serve: --http 0.0.0.0:2: not on loopback"},
+		"RAMPART_ETCD_LISTEN":            {"0.0.0.0:3", "serve: --etcd-listen 0.0.0.0:3: not on loopback"},
+		"RAMPART_LEADER_TTL":             {"1s", "serve: --leader-ttl 1s is below 2s"},
+		"RAMPART_DRAIN":                  {"7s", "serve: --drain 7s: expected 0s to 6s"},
+		"RAMPART_MAX_STREAMS":            {"0", "serve: --max-streams 0: expected 1 to"},
+		"RAMPART_MAX_CONNECTION_STREAMS": {"0", "serve: --max-connection-streams 0: expected 1 to"},
+		"RAMPART_MAX_TYPES":              {"-1", "serve: --max-types -1: expected 1 to"},
+		"RAMPART_MAX_NAMES":              {"0", "serve: --max-names 0: expected 1 to"},
+		"RAMPART_MAX_REQUESTS":           {"0", "serve: --max-requests 0: expected 1 to"},
+		"RAMPART_MAX_REQUEST_BYTES":      {"0", "serve: --max-request-bytes 0: expected 1 to"},
+		"RAMPART_REPORT_BYTES":           {"7", "serve: --report-bytes 7 is below 1000000"},
+		"RAMPART_LOG_FORMAT":             {"xml", `serve: --log-format "xml" is not text or json`},
+		"RAMPART_LOG_LEVEL":              {"loud", `serve: --log-level "loud" is not`},
+		"RAMPART_PROMETHEUS":             {"here", `serve: --prometheus "here"; expected a URL`},
+		"RAMPART_DATA":                   {"/dev/null/data", "serve: lock data folder: mkdir /dev/null: not a directory; expected a folder for this server alone: name one with --data\n"},
+		"RAMPART_ETCD":                   {"127.0.0.1:1", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead"},
+		"RAMPART_ETCD_CACERT":            {"nowhere.pem", "read flags: certificates are for another etcd"},
+		"RAMPART_ETCD_CERT":              {"nowhere.pem", "read flags: certificates are for another etcd"},
+		"RAMPART_ETCD_KEY":               {"nowhere.pem", "read flags: certificates are for another etcd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name != "RAMPART_DATA" {
@@ -90,7 +97,8 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 }
 
 func TestNoFlagOfServeIsLeftOutOfTheManual(t *testing.T) {
-	want := "data etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level prometheus report-bytes xds"
+	want := "data drain etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level max-connection-streams max-names " +
+		"max-request-bytes max-requests max-streams max-types prometheus report-bytes xds"
 	root := newRoot(newApp(streams{}))
 	serve, _, err := root.Find([]string{"serve"})
 	if err != nil {
