@@ -31,6 +31,7 @@ func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
 			"reconnect":   func(*rapid.T) { w.reconnect() },
 			"resubscribe": func(rt *rapid.T) { w.resubscribe(rt) },
 			"toggle":      func(*rapid.T) { w.toggle() },
+			"listeners":   func(rt *rapid.T) { w.listeners(rt) },
 			"fold": func(*rapid.T) {
 				w.now = w.now.Add(foldAfter)
 				w.s.each(func(one *session) { one.fold(w.now) })
