@@ -134,7 +134,10 @@ func (d *Deciding) begin(ctx context.Context, proof *store.Leadership) {
 	clear(d.tracks)
 	clear(d.judging)
 	d.tapes = nil
-	d.beat(ctx, now)
+	// After a gap a beat would prove weights that have expired, and bring them back until their releases have begun again.
+	if len(d.lead.gaps) == 0 {
+		d.beat(ctx, now)
+	}
 	d.serving.touchAll()
 }
 

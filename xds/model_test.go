@@ -33,6 +33,7 @@ func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
 			"resubscribe": func(rt *rapid.T) { w.resubscribe(rt) },
 			"toggle":      func(*rapid.T) { w.toggle() },
 			"ask":         func(*rapid.T) { w.ask() },
+			"listeners":   func(rt *rapid.T) { w.listeners(rt) },
 			"fold": func(*rapid.T) {
 				w.now = w.now.Add(foldAfter)
 				w.s.each(func(one *session) { one.fold(w.now) })

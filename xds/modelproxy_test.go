@@ -19,7 +19,9 @@ type modelProxy struct {
 	has     map[Key]had
 	wants   map[string]map[string]bool
 	inbox   []*discoveryv3.DeltaDiscoveryResponse
-	refused map[string]bool // key and version of what it refused alone
+	refused map[string]bool // key and version of what it refused alone, and has not unsubscribed since
+	turns   int             // how often it changed which listeners it wants
+	born    map[string]int  // the turns when a response was sent, by nonce
 	asked   map[Key]bool    // subscriptions that were not answered yet
 }
 
@@ -43,7 +45,7 @@ func (w *world) connect() {
 			RuntimeType: {"l1": true, "l2": true}, ClusterType: {"*": true}, EndpointType: {}, ListenerType: {"*": true}, RouteType: {"edge": true}, "other": {"x": true},
 		}
 	}
-	p.inbox, p.refused, p.asked = nil, map[string]bool{}, map[Key]bool{}
+	p.inbox, p.refused, p.asked, p.born = nil, map[string]bool{}, map[Key]bool{}, map[string]int{}
 	w.expire()
 	for i, url := range []string{RuntimeType, ClusterType, EndpointType, ListenerType, RouteType, "other"} {
 		r := requestOf(url)
@@ -60,7 +62,7 @@ func (w *world) connect() {
 			w.check(err)
 			p.session = one
 		}
-		if url != EndpointType || len(r.ResourceNamesSubscribe) > 0 {
+		if len(r.ResourceNamesSubscribe) > 0 {
 			w.say(r)
 		}
 	}
@@ -117,6 +119,31 @@ func (w *world) toggle() {
 	w.say(r)
 }
 
+// listeners changes which listeners the proxy wants: all, some by name, or both.
+func (w *world) listeners(t *rapid.T) {
+	name := rapid.SampledFrom([]string{"*", "*", "a", "b"}).Draw(t, "listener")
+	r, wants := requestOf(ListenerType), w.p.wants[ListenerType]
+	w.p.turns++
+	maps.DeleteFunc(w.p.refused, func(what string, _ bool) bool { return strings.Contains(what, ListenerType) })
+	if wants[name] {
+		delete(wants, name)
+		delete(w.p.asked, Key{ListenerType, name})
+		r.ResourceNamesUnsubscribe = []string{name}
+		for key := range w.p.has {
+			if key.Type == ListenerType && !w.p.wanted(key) {
+				delete(w.p.has, key)
+			}
+		}
+	} else {
+		wants[name] = true
+		r.ResourceNamesSubscribe = []string{name}
+		if name != "*" {
+			w.p.asked[Key{ListenerType, name}] = true
+		}
+	}
+	w.say(r)
+}
+
 // expire is the proxy's own dead-man switch.
 func (w *world) expire() {
 	for key, h := range w.p.has {
@@ -134,7 +161,7 @@ func (w *world) deliver() bool {
 	}
 	m, err := sentOf(sent)
 	w.check(err)
-	w.p.inbox = append(w.p.inbox, m)
+	w.p.inbox, w.p.born[m.Nonce] = append(w.p.inbox, m), w.p.turns
 	mortal := func(r *discoveryv3.Resource) bool { return r.Ttl != nil }
 	if slices.ContainsFunc(m.Resources, mortal) && len(m.Resources)+len(m.RemovedResources) > 1 {
 		w.t.Fatalf("several layers in one response, with a TTL: %s", describe(m))
@@ -167,7 +194,7 @@ func (w *world) answer() bool {
 	reply.ResponseNonce = m.Nonce
 	if words := w.objection(m); words != "" {
 		reply.ErrorDetail = &rpcstatus.Status{Message: words}
-		if len(m.Resources) == 1 && m.Resources[0].Resource != nil {
+		if len(m.Resources) == 1 && m.Resources[0].Resource != nil && (m.TypeUrl != ListenerType || w.p.born[m.Nonce] == w.p.turns) {
 			w.p.refused[fmt.Sprint(Key{m.TypeUrl, m.Resources[0].Name}, m.Resources[0].Version)] = true
 		}
 		w.say(reply)
@@ -205,7 +232,7 @@ func (w *world) objection(m *discoveryv3.DeltaDiscoveryResponse) string {
 
 func (w *world) store(url string, one *discoveryv3.Resource) {
 	key := Key{url, one.Name}
-	if url == RuntimeType && !w.p.wants[url][one.Name] || url == EndpointType && !w.p.wants[url][one.Name] {
+	if !w.p.wanted(key) {
 		return
 	}
 	h := w.p.has[key]

@@ -63,6 +63,12 @@ func (c *worldClient) ask(url string, names ...string) {
 	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: url, ResourceNames: names})
 }
 
+// resume is the first request of a type, by a proxy that has taken this response on an earlier stream.
+func (c *worldClient) resume(m *discoveryv3.DiscoveryResponse, names ...string) {
+	c.t.Helper()
+	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: m.TypeUrl, ResourceNames: names, VersionInfo: m.VersionInfo})
+}
+
 // ack accepts a response, and names all that the proxy wants from then on. Sent again it changes what the proxy wants.
 func (c *worldClient) ack(m *discoveryv3.DiscoveryResponse, names ...string) {
 	c.t.Helper()
@@ -110,6 +116,12 @@ func (c *worldClient) quiet() {
 		c.t.Fatalf("the stream ended: %v", err)
 	default:
 	}
+}
+
+func (c *worldClient) hangUp() {
+	c.cancel()
+	<-c.ended
+	synctest.Wait()
 }
 
 // describeWorld writes a response as "Cluster a b", with the resources' bodies, ordered.
