@@ -164,7 +164,8 @@ func (s *session) decideGone(t *interest, name string, h *holding) decision {
 	case leaving:
 		return decision{wait: why&must != 0}
 	}
-	return decision{remove: why&asked != 0 || s.holding(t, name) != nil}
+	// A response that was rejected may have left something with the proxy that only a full one without it takes away.
+	return decision{remove: why&asked != 0 || t.full && why&changed != 0 || s.holding(t, name) != nil}
 }
 
 // instead is the answer to a subscription whose newest version this proxy rejected: what it

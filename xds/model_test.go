@@ -33,6 +33,8 @@ func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
 			"resubscribe": func(rt *rapid.T) { w.resubscribe(rt) },
 			"toggle":      func(*rapid.T) { w.toggle() },
 			"ask":         func(*rapid.T) { w.ask() },
+			"move":        func(*rapid.T) { w.move() },
+			"catch up":    func(*rapid.T) { w.catchUp() },
 			"listeners":   func(rt *rapid.T) { w.listeners(rt) },
 			"fold": func(*rapid.T) {
 				w.now = w.now.Add(foldAfter)
@@ -43,7 +45,7 @@ func TestAProxyEndsInThePublishedStateWhateverHappened(t *testing.T) {
 	})
 }
 
-// world is a server with one proxy, as the test knows them.
+// world is a server with one proxy, as the test knows them, and another server of the same etcd, which lags behind.
 type world struct {
 	t        *rapid.T
 	now      time.Time
@@ -55,15 +57,41 @@ type world struct {
 	bad      map[Key]bool   // what the proxy would reject now
 	live     map[Key]string // what is published
 	p        modelProxy
+
+	other     *Server
+	otherLive map[Key]string
 }
 
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), revision: 10, pools: map[string]int{}, bad: map[Key]bool{}, live: map[Key]string{}}
-	w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
 	w.pools["a"] = 1
-	w.publish()
-	w.s.Open()
+	for range 2 {
+		w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
+		w.publish()
+		w.s.Open()
+		w.swap()
+	}
 	return w
+}
+
+// swap makes the other server the one that the proxy speaks to.
+func (w *world) swap() {
+	w.s, w.other = w.other, w.s
+	w.live, w.otherLive = w.otherLive, w.live
+}
+
+// catchUp has the other server publish what there is.
+func (w *world) catchUp() {
+	w.swap()
+	w.publish()
+	w.swap()
+}
+
+// move has the proxy go to the other server.
+func (w *world) move() {
+	w.s.part(w.p.session)
+	w.swap()
+	w.connect()
 }
 
 // resources are what the pools make: each pool a cluster, endpoints, a part of the routes and a part of its layer.
@@ -135,17 +163,22 @@ func (w *world) change(t *rapid.T) {
 	default:
 		w.pools[name]++
 	}
-	if rapid.IntRange(0, 4).Draw(t, "local") > 0 { // a local rollback has no revision of its own
+	local := rapid.IntRange(0, 4).Draw(t, "local") == 0
+	if !local {
 		w.revision++
 	}
 	w.urgent = rapid.IntRange(0, 4).Draw(t, "urgent") == 0
 	w.publish()
 	w.urgent = false
+	if local { // a rollback without a revision of its own, which the proxy's tag would tell the other server of
+		w.catchUp()
+	}
 }
 
 func (w *world) prove() {
 	w.proof = w.now
 	w.s.Prove(w.now)
+	w.other.Prove(w.now)
 }
 
 // settle makes everything acceptable, lets time pass while etcd and the leader live, and compares.

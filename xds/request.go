@@ -243,4 +243,27 @@ func (s *session) subscribeAll(t *interest) {
 			s.depart(t, name)
 		}
 	}
+	s.lookAtFlying(t)
+}
+
+// lookAtFlying has what is not published any more looked at that the proxy has not read yet: it will take it for something that it wants.
+func (s *session) lookAtFlying(t *interest) {
+	look := func(name string) {
+		if s.group.entry(Key{t.url, name}) == nil {
+			t.look(name, asked)
+		}
+	}
+	for _, f := range s.flights {
+		if f.t != t {
+			continue
+		}
+		for _, i := range f.items {
+			look(i.name)
+		}
+		if f.pack != nil {
+			for _, e := range f.pack.plain {
+				look(e.Name)
+			}
+		}
+	}
 }

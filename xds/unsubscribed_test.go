@@ -54,6 +54,22 @@ func TestAResourceIsNotBlamedForOneThatWasUnsubscribedBesideIt(t *testing.T) {
 	})
 }
 
+// The proxy reads the response when it wants everything again, and takes what is in it for that.
+func TestWhatIsUnpublishedWhileAWildcardEndsAndBeginsIsTakenAway(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, listener("x", "1"))
+		c := r.client("n1")
+		c.ask(ListenerType, "*")
+		m := c.expect("Listener x=1")
+		r.remove(12, Key{ListenerType, "x"})
+		c.drop(ListenerType, "*")
+		c.ask(ListenerType, "*")
+		c.ack(m)
+		c.take("Listener -x")
+		c.quiet()
+	})
+}
+
 // Both lists may be long: what goes and comes again is found without comparing each with each.
 func TestManyNamesMayGoAndComeAgainInOneRequest(t *testing.T) {
 	opened(t, func(r *rig) {

@@ -115,6 +115,26 @@ func TestWorldAResourceIsNotBlamedForOneThatWasUnsubscribedMeanwhile(t *testing.
 	})
 }
 
+// The proxy may have it from an earlier stream, and nothing else would take it away.
+func TestWorldWhatIsUnpublishedWhileItIsRefusedIsTakenAway(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("a", "bad"), listener("x", "bad"))
+		c := r.worldClient("n1")
+		c.resume(taken(ListenerType, "c1", "11"))
+		listeners := c.expect("Listener bad")
+		c.resume(taken(ClusterType, "c1", "11"))
+		clusters := c.expect("Cluster bad")
+		r.remove(12, Key{ClusterType, "a"}, Key{ListenerType, "x"})
+		c.nack(listeners)
+		c.take("Listener")
+		c.nack(clusters)
+		time.Sleep(defaultGrace)
+		c.take("Cluster")
+		time.Sleep(time.Hour)
+		c.quiet()
+	})
+}
+
 // What the proxy wants by a wildcard before, and by its name after, it keeps while something else is sorted out.
 func TestWorldANameThatTakesTheWildcardsPlaceIsKept(t *testing.T) {
 	opened(t, func(r *rig) {
