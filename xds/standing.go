@@ -197,7 +197,12 @@ func (s *Server) Concerned(groupName string, want []Requirement) map[string]int 
 
 // concerned reports whether any of want is for this stream. Nothing wanted is for all.
 func (s *session) concerned(want []Requirement) bool {
-	return len(want) == 0 || slices.ContainsFunc(want, s.owes)
+	for i := range want {
+		if want[i].Given == (Key{}) || s.owes(want[i]) {
+			return true
+		}
+	}
+	return len(want) == 0
 }
 
 // owes reports whether a requirement is for this stream.
@@ -209,17 +214,20 @@ func (s *session) owes(w Requirement) bool {
 	return t != nil && t.wants(w.Given.Name)
 }
 
-// sought is a Requirement and what is published of it, nil if nothing is.
+// sought is a Requirement and what is published of it, nil if nothing is. Streams share their sets of
+// names, so whether the newest set that was looked at has the name is true of most.
 type sought struct {
 	Requirement
-	e *entry
+	e     *entry
+	set   *nameSet
+	named bool // set has it
 }
 
 // find looks up what is required. The caller holds mu.
 func (g *group) find(want []Requirement) []sought {
 	found := make([]sought, len(want))
 	for i, w := range want {
-		found[i] = sought{w, g.entry(w.Key)}
+		found[i] = sought{Requirement: w, e: g.entry(w.Key)}
 	}
 	// What changes most often comes first: most streams that lack something lack that.
 	slices.SortStableFunc(found, func(a, b sought) int { return cmp.Compare(rank(b.Type), rank(a.Type)) })
@@ -237,8 +245,9 @@ func (s *Server) find(name string) *group {
 // has since it came.
 func (s *session) metSince(want []sought, reached int64, now time.Time) (since time.Time, met bool) {
 	since = s.came
-	for _, w := range want {
-		if !s.owes(w.Requirement) {
+	for i := range want {
+		w := &want[i]
+		if w.Given != (Key{}) && !s.owes(w.Requirement) {
 			continue
 		}
 		t := s.interest(w.Type)
@@ -254,11 +263,22 @@ func (s *session) metSince(want []sought, reached int64, now time.Time) (since t
 	return since, true
 }
 
+// wantedBy is wants, for one stream after another.
+func (w *sought) wantedBy(t *interest) bool {
+	if t.wildcard || t.names == nil {
+		return t.wildcard
+	}
+	if t.names != w.set {
+		w.set, w.named = t.names, t.names.has(w.Name)
+	}
+	return w.named
+}
+
 // hasSince reports whether the stream has a resource that is published, and since when.
-func (t *interest) hasSince(w sought, reached int64, now time.Time) (time.Time, bool) {
+func (t *interest) hasSince(w *sought, reached int64, now time.Time) (time.Time, bool) {
 	h := t.apart[w.Name]
 	if h == nil {
-		return t.settled, t.base == accepted && w.e.plain() && reached >= w.Revision && t.wants(w.Name)
+		return t.settled, t.base == accepted && w.e.plain() && reached >= w.Revision && w.wantedBy(t)
 	}
 	since, ok := h.metSince(w.e, reached, w.Revision)
 	return since, ok && !h.expired(now)
