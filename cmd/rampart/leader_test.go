@@ -93,6 +93,11 @@ func (l *leader) turn(ctx context.Context) error {
 	if w, err = readWorld(ctx, l.e.store); err != nil {
 		return err
 	}
+	for _, name := range w.gatewayNames() {
+		if !w.gateway(name).decided() {
+			return nil // it came meanwhile, and a service that names it with it
+		}
+	}
 	for _, name := range w.serviceNames() {
 		v := w.services[name]
 		if err := l.decide(ctx, w, v); err != nil {
@@ -105,10 +110,15 @@ func (l *leader) turn(ctx context.Context) error {
 	return l.e.store.PublishReport(ctx, "one", 5*time.Second, report)
 }
 
+// decided reports whether the newest document was accepted or refused.
+func (g *gateway) decided() bool {
+	served := g.served
+	return g.doc.Mod == 0 && served == nil || served != nil && (served.Accepted == g.doc.Mod || (served.Refused != nil && served.Refused.Revision == g.doc.Mod))
+}
+
 func (l *leader) decideGateway(ctx context.Context, g *gateway) error {
 	served := g.served
-	switch {
-	case g.doc.Mod == 0 && served == nil, served != nil && (served.Accepted == g.doc.Mod || (served.Refused != nil && served.Refused.Revision == g.doc.Mod)):
+	if g.decided() {
 		return nil
 	}
 	save := store.Save{Kind: store.ServedGateway, Name: g.name}
