@@ -256,8 +256,7 @@ const blindFor = 2 * time.Second
 func (d *Deciding) yieldIfBlind(now time.Time, w work) {
 	blind := false
 	for _, name := range w.running {
-		own := d.serving.fleet(name).Connected
-		if own > 0 {
+		if d.serving.connected(name) > 0 {
 			d.lead.quiet = time.Time{}
 			return
 		}

@@ -132,11 +132,11 @@ func (s *Serving) publish() {
 	}
 }
 
-func (s *Serving) present(group string) bool { return s.xds.Standing(group, nil).Connected > 0 }
+func (s *Serving) present(group string) bool { return s.xds.ConnectedFor(group, nil) > 0 }
 
 // pushed says what a push of a gateway's routes costs. The caller holds mu.
 func (s *Serving) pushed(push envoy.RoutesPush) {
-	proxies := s.xds.Standing(push.Group, nil).Connected
+	proxies := s.xds.ConnectedFor(push.Group, nil)
 	s.metrics.routes.pushed(push, proxies)
 	if push.Large() && proxies > 0 {
 		s.log.Info("the routes of a gateway are pushed", "gateway", push.Group, "services", push.Services, "bytes", push.Bytes, "proxies", proxies)

@@ -66,7 +66,7 @@ func (d *Deciding) wantedQueries(w work) []queries.Wanted {
 // missing counts the proxies that are connected, here or to another replica, and have not reported here lately.
 func (d *Deciding) missing(name string, now time.Time) int {
 	v, _ := d.serving.view(name)
-	return max(0, d.mergedFleet(name, v, now).Connected-d.serving.reporting(name, now))
+	return max(0, d.mergedConnected(name, v, now)-d.serving.reporting(name, now))
 }
 
 // weigh judges one service's reading.

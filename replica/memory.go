@@ -16,7 +16,7 @@ const (
 func (r *Replica) giveBack(ctx context.Context) error {
 	given, before := 0, 0
 	for sleep(ctx, calmEvery) {
-		now := r.xds.Count().Connected
+		now := r.xds.Connected()
 		if now == before && abs(now-given) >= max(storm, now/10) {
 			debug.FreeOSMemory()
 			given = now

@@ -67,7 +67,7 @@ func (r Reporting) report(now time.Time) store.Report {
 		entry.Reporting = s.reporting(name, now)
 		releases[name] = entry
 	}
-	report.Proxies = s.xds.Count().Connected
+	report.Proxies = s.xds.Connected()
 	report.Alarms = s.alarms()
 	return report
 }

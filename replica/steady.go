@@ -23,3 +23,14 @@ func (s *Serving) steadySince(name string) map[string]time.Time {
 	}
 	return since
 }
+
+// connected counts the proxies here that are of a service's gateways and, where each asks for what it uses, use it.
+func (s *Serving) connected(name string) (count int) {
+	s.mu.Lock()
+	confirmed := s.renderer.Confirmed(name)
+	s.mu.Unlock()
+	for group, want := range confirmed {
+		count += s.xds.ConnectedFor(group, want)
+	}
+	return count
+}

@@ -304,15 +304,35 @@ func (d *Deciding) mergedFleet(name string, v service, now time.Time) policy.Fle
 			fleet.LastAck = part.LastAck
 		}
 	}
+	fleet.Connected += d.lostProxies(name, now, longest)
+	fleet.Waiting = fleet.Waiting[:min(len(fleet.Waiting), maxWords)]
+	return fleet
+}
+
+// mergedConnected is a merged fleet's Connected, without a look at how far it has come.
+func (d *Deciding) mergedConnected(name string, v service, now time.Time) int {
+	connected := d.serving.connected(name)
+	longest, _ := d.serving.standingOf(name, v)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, report := range d.reports {
+		if id != d.config.ID {
+			connected += report.Releases[name].Fleet.Connected
+		}
+	}
+	return connected + d.lostProxies(name, now, longest)
+}
+
+// lostProxies counts the proxies of lost replicas whose overlays may still be alive, and forgets the replicas of which none can be. The caller holds mu.
+func (d *Deciding) lostProxies(name string, now time.Time, longest time.Duration) (connected int) {
 	for id, gone := range d.lost {
 		if gone.over(now, longest) {
 			delete(d.lost, id)
 			continue
 		}
-		fleet.Connected += gone.report.Releases[name].Fleet.Connected
+		connected += gone.report.Releases[name].Fleet.Connected
 	}
-	fleet.Waiting = fleet.Waiting[:min(len(fleet.Waiting), maxWords)]
-	return fleet
+	return connected
 }
 
 // withoutSwitch is how long the proxies of a lost replica count when they have no dead-man's switch: other replicas have them long before.

@@ -89,12 +89,94 @@ func (r *rig) dial(options ...grpc.DialOption) *grpc.ClientConn {
 
 // client is a scripted proxy: it sends what the test says and keeps what comes until the test looks.
 type client struct {
-	t      *testing.T
+	inbox[*discoveryv3.DeltaDiscoveryResponse]
 	node   *corev3.Node
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
-	cancel context.CancelFunc
-	came   chan *discoveryv3.DeltaDiscoveryResponse
-	ended  chan error
+}
+
+// inbox is what came over a client's stream, in either protocol.
+type inbox[M any] struct {
+	t        *testing.T
+	describe func(M) string
+	cancel   context.CancelFunc
+	came     chan M
+	ended    chan error
+}
+
+// listen keeps what comes until the stream ends.
+func listen[M any](r *rig, cancel context.CancelFunc, recv func() (M, error), describe func(M) string) inbox[M] {
+	i := inbox[M]{t: r.t, describe: describe, cancel: cancel, came: make(chan M, 1<<12), ended: make(chan error, 1)}
+	go func() {
+		for {
+			m, err := recv()
+			if err != nil {
+				i.ended <- err
+				return
+			}
+			i.came <- m
+		}
+	}()
+	r.cancels = append(r.cancels, cancel)
+	return i
+}
+
+// next returns the next response once everything has settled. There must be one.
+func (i inbox[M]) next() (m M) {
+	i.t.Helper()
+	synctest.Wait()
+	select {
+	case m = <-i.came:
+	default:
+		select {
+		case err := <-i.ended:
+			i.t.Fatalf("the stream ended: %v", err)
+		default:
+		}
+		i.t.Fatal("nothing came")
+	}
+	return m
+}
+
+// expect checks the next response against what text says of it, and returns it unanswered. See describe and describeWorld.
+func (i inbox[M]) expect(want string) M {
+	i.t.Helper()
+	m := i.next()
+	if got := i.describe(m); got != want {
+		i.t.Fatalf("got  %s\nwant %s", got, want)
+	}
+	return m
+}
+
+// quiet checks that nothing came and the stream still lives.
+func (i inbox[M]) quiet() {
+	i.t.Helper()
+	synctest.Wait()
+	select {
+	case m := <-i.came:
+		i.t.Fatalf("got %s, want nothing", i.describe(m))
+	case err := <-i.ended:
+		i.t.Fatalf("the stream ended: %v", err)
+	default:
+	}
+}
+
+// end waits for the stream to end and returns why.
+func (i inbox[M]) end() error {
+	i.t.Helper()
+	select {
+	case err := <-i.ended:
+		return err
+	case <-time.After(time.Minute):
+		i.t.Fatal("the stream did not end")
+		return nil
+	}
+}
+
+// hangUp ends the stream from the proxy's side.
+func (i inbox[M]) hangUp() {
+	i.cancel()
+	<-i.ended
+	synctest.Wait()
 }
 
 func (r *rig) client(node string) *client {
@@ -104,25 +186,12 @@ func (r *rig) client(node string) *client {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c := &client{
-		t: r.t, stream: stream, cancel: cancel,
-		came: make(chan *discoveryv3.DeltaDiscoveryResponse, 1<<12), ended: make(chan error, 1),
+	return &client{
+		inbox: listen(r, cancel, stream.Recv, describe), stream: stream,
 		node: &corev3.Node{Id: node, Cluster: "edge", UserAgentName: "envoy", UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{
 			UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}},
 		}},
 	}
-	go func() {
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				c.ended <- err
-				return
-			}
-			c.came <- m
-		}
-	}()
-	r.cancels = append(r.cancels, cancel)
-	return c
 }
 
 func (c *client) send(r *discoveryv3.DeltaDiscoveryRequest) {
@@ -169,72 +238,12 @@ func (c *client) nack(m *discoveryv3.DeltaDiscoveryResponse, words string) {
 	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.TypeUrl, ResponseNonce: m.Nonce, ErrorDetail: &rpcstatus.Status{Code: 13, Message: words}})
 }
 
-// next returns the next response once everything has settled. There must be one.
-func (c *client) next() *discoveryv3.DeltaDiscoveryResponse {
-	c.t.Helper()
-	synctest.Wait()
-	select {
-	case m := <-c.came:
-		return m
-	default:
-		select {
-		case err := <-c.ended:
-			c.t.Fatalf("the stream ended: %v", err)
-		default:
-		}
-		c.t.Fatal("nothing came")
-		return nil
-	}
-}
-
-// expect checks the next response against what text says of it, and returns it unanswered. See describe.
-func (c *client) expect(want string) *discoveryv3.DeltaDiscoveryResponse {
-	c.t.Helper()
-	m := c.next()
-	if got := describe(m); got != want {
-		c.t.Fatalf("got  %s\nwant %s", got, want)
-	}
-	return m
-}
-
 // take is expect and ack.
 func (c *client) take(want string) *discoveryv3.DeltaDiscoveryResponse {
 	c.t.Helper()
 	m := c.expect(want)
 	c.ack(m)
 	return m
-}
-
-// quiet checks that nothing came and the stream still lives.
-func (c *client) quiet() {
-	c.t.Helper()
-	synctest.Wait()
-	select {
-	case m := <-c.came:
-		c.t.Fatalf("got %s, want nothing", describe(m))
-	case err := <-c.ended:
-		c.t.Fatalf("the stream ended: %v", err)
-	default:
-	}
-}
-
-// end waits for the stream to end and returns why.
-func (c *client) end() error {
-	c.t.Helper()
-	select {
-	case err := <-c.ended:
-		return err
-	case <-time.After(time.Minute):
-		c.t.Fatal("the stream did not end")
-		return nil
-	}
-}
-
-// hangUp ends the stream from the proxy's side.
-func (c *client) hangUp() {
-	c.cancel()
-	<-c.ended
-	synctest.Wait()
 }
 
 // describe writes a response as "Cluster a=body b=body/3s c~ d! -e": name=body, with the ttl behind a slash, "name~3s" for a heartbeat with its ttl, "-name" for a

@@ -84,9 +84,9 @@ type entry struct {
 	safe     *variant // the body alone, without TTL: what may be sent without proof
 
 	// Guarded by the group's mu.
-	until    int64               // the last revision at which this content was still the published one; meaningless while it is
-	variants map[string]*variant // the subsets that streams got, by their bits; at most maxVariants are kept
-	covered  coverage            // who has what all its parts need
+	until    int64                // the last revision at which this content was still the published one; meaningless while it is
+	variants map[string]*variant  // the subsets that streams got, by their bits; at most maxVariants are kept
+	covered  map[coverKey]covered // who has what all its parts need
 }
 
 // plain reports whether all streams get the same of it, for as long as it is published.

@@ -5,34 +5,27 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // message writes a flight's response. Resources are in it as the bytes that all streams share. The caller holds group.mu.
 func (s *session) message(f *flight) (m frame) {
-	head := make([]byte, 0, 160)
+	version := s.server.systemVersion()
 	if s.protocol == StateOfTheWorld {
-		total := s.addWorld(&m, f)
-		version := fmt.Sprintf("%s/%016x", s.server.systemVersion(), total)
-		head = appendText(head, worldResponseVersion, version)
-		head = appendText(head, worldResponseType, f.t.url)
-		head = protowire.AppendTag(head, worldResponseNonce, protowire.BytesType)
-		head = protowire.AppendBytes(head, appendNonce(nil, f.nonce))
-		m.add(head)
-		return m
+		version = fmt.Sprintf("%s/%016x", version, s.addWorld(&m, f))
+	} else {
+		s.addDelta(&m, f)
 	}
-	head = appendText(head, deltaResponseVersion, s.server.systemVersion())
-	head = appendText(head, deltaResponseType, f.t.url)
 	var nonce [16]byte
-	head = appendText(head, deltaResponseNonce, appendNonce(nonce[:0], f.nonce))
+	head := make([]byte, 0, 160)
+	head = appendText(head, responseVersion, version)
+	head = appendText(head, responseType, f.t.url)
+	head = appendText(head, responseNonce, appendNonce(nonce[:0], f.nonce))
 	for _, i := range f.items {
-		if i.v == nil {
-			head = appendText(head, deltaResponseRemoved, i.name)
+		if i.v == nil && s.protocol == Delta {
+			head = appendText(head, responseRemoved, i.name)
 		}
 	}
 	m.add(head)
-	s.addDelta(&m, f)
 	return m
 }
 

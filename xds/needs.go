@@ -10,14 +10,13 @@ const manyParts = 32
 // maxCovered bounds for how many sets of names that is remembered.
 const maxCovered = 64
 
-// coverage remembers whether all that a resource's parts need is published, and named in a set.
-type coverage map[coverKey]covered
-
+// coverKey is whom a resource may be covered for: see covers.
 type coverKey struct {
 	url   string
 	names *nameSet // nil: a wildcard
 }
 
+// covered is whether all that a resource's parts need of a type is published, and named in a set.
 type covered struct {
 	changes uint64 // the shelf's, when it was found out
 	all     bool
@@ -116,7 +115,7 @@ func (g *group) covers(e *entry, t *interest) bool {
 	if len(e.covered) >= maxCovered {
 		clear(e.covered) // they keep sets of names alive that nobody may use any more
 	}
-	put((*map[coverKey]covered)(&e.covered), key, covered{changes, all})
+	put(&e.covered, key, covered{changes, all})
 	return all
 }
 

@@ -81,7 +81,7 @@ func (s *session) delta(t *interest, r *request, first bool) {
 func (s *session) world(t *interest, r *request, first bool) {
 	if first {
 		s.comes(r.version) // all that it says of what it has from an earlier stream
-		s.named(t, r)
+		t.named = r.subscribe > 0
 		s.subscribeFirst(t, r)
 		return
 	}

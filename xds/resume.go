@@ -4,22 +4,23 @@ package xds
 // is. In the usual case that is all that it wants and all that is published, and nothing needs to be
 // noted but that.
 func (s *session) resume(t *interest, r *request) {
-	if s.bringsAll(t, r) {
-		t.base, t.settled = accepted, s.came
-		s.movedAll(t, false)
-		return
-	}
 	t.base, t.settled = accepted, s.came
+	if !s.bringsAll(t, r) {
+		s.bringsSome(t, r)
+	}
+	s.movedAll(t, false)
+}
+
+// bringsSome notes what differs from what is published.
+func (s *session) bringsSome(t *interest, r *request) {
 	brought := s.claims(t, r)
 	s.missingOf(t, brought)
-	t.owed = t.wildcard && len(brought) == 0
 	if t.url == EndpointType {
 		s.warmingAll = false
 	}
 	for name := range brought {
 		s.moved(t, name, nothing)
 	}
-	s.movedAll(t, false)
 }
 
 // bringsAll reports whether the proxy has exactly what it wants of what is published, and notes how new that is.

@@ -8,7 +8,7 @@ import (
 )
 
 // session is one stream: what it subscribed to, what it holds, what it was sent and has not answered. Requests change it (request.go), answer.go decides what to
-// send next, and pump.go sends it.
+// send next, and send.go sends it.
 //
 // A stream that has all that is published costs the same whatever that is: names are in sets that streams share (names.go), and of what it holds only that is noted
 // which differs from what is published (holding.go).

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 func TestARequirementNeedsTheACKOfThatRevisionOrALaterOne(t *testing.T) {
@@ -225,5 +227,39 @@ func TestARequirementForThoseWhoAskConcernsNoOthers(t *testing.T) {
 		if got := r.s.Concerned("edge", want); len(got) != 1 || got["app"] != 1 {
 			t.Errorf("concerned: %v", got)
 		}
+	})
+}
+
+func TestConnectedForCountsWhomStandingCounts(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("a", "1"), route("r"))
+		c := r.client("uses a")
+		c.ask(ClusterType, "a")
+		c.take("Cluster a=1")
+		r.client("uses nothing").ask(RouteType, "edge")
+		synctest.Wait()
+		given := Requirement{Key: Key{ClusterType, "a"}, Given: Key{ClusterType, "a"}}
+		for _, want := range [][]Requirement{nil, {given}, {given, {Key: Key{RouteType, "edge"}}}} {
+			if got, counted := r.s.ConnectedFor("edge", want), r.s.Standing("edge", want).Connected; got != counted {
+				t.Errorf("of %v %d are connected, Standing counts %d", want, got, counted)
+			}
+		}
+		if got := r.s.ConnectedFor("edge", []Requirement{given}); got != 1 {
+			t.Errorf("%d use a", got)
+		}
+		if got := r.s.ConnectedFor("nobody's", nil); got != 0 || r.s.Connected() != 2 {
+			t.Errorf("%d of no group, %d in all", got, r.s.Connected())
+		}
+	})
+}
+
+// A client that opens a stream and says nothing is in no list and under no limit: it is let go.
+func TestAStreamThatNeverSaysWhoseItIsEnds(t *testing.T) {
+	opened(t, func(r *rig) {
+		c := r.client("n1")
+		time.Sleep(defaultSilentAfter - time.Millisecond)
+		c.quiet()
+		time.Sleep(time.Millisecond)
+		wantEnd(t, c, codes.DeadlineExceeded, "")
 	})
 }

@@ -101,7 +101,12 @@ func (s *Server) discover(on stream, p Protocol) error {
 	}
 	defer held.cancel()
 	first := &request{protocol: p}
-	if err := on.RecvMsg(first); err != nil {
+	// Nothing counts or bounds a stream before it says whose it is.
+	silent := time.AfterFunc(s.silentAfter, held.end)
+	defer silent.Stop()
+	err := on.RecvMsg(first)
+	silent.Stop()
+	if err != nil {
 		s.tooLarge(err, Event{})
 		return ended(err)
 	}
@@ -113,7 +118,7 @@ func (s *Server) discover(on stream, p Protocol) error {
 	if s.closed.Load() {
 		return status.Error(codes.Unavailable, "this server is shutting down")
 	}
-	err := s.contain(one.node, func() error { return one.receive(first) })
+	err = s.contain(one.node, func() error { return one.receive(first) })
 	if why := one.reason.Load(); why != nil {
 		return *why
 	}

@@ -313,16 +313,12 @@ func fields(message []byte, do func(n protowire.Number, t protowire.Type, value 
 	return nil
 }
 
-// Field numbers of the responses.
+// Field numbers of the responses, the same in both protocols; only delta's says what is removed.
 const (
-	deltaResponseVersion protowire.Number = 1
-	deltaResponseType    protowire.Number = 4
-	deltaResponseNonce   protowire.Number = 5
-	deltaResponseRemoved protowire.Number = 6
-
-	worldResponseVersion protowire.Number = 1
-	worldResponseType    protowire.Number = 4
-	worldResponseNonce   protowire.Number = 5
+	responseVersion protowire.Number = 1
+	responseType    protowire.Number = 4
+	responseNonce   protowire.Number = 5
+	responseRemoved protowire.Number = 6
 )
 
 // appendNonce writes the nonce as proxies give it back.

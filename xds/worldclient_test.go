@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"testing"
-	"testing/synctest"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -14,12 +12,9 @@ import (
 
 // worldClient is a scripted proxy that speaks of the state of the world.
 type worldClient struct {
-	t      *testing.T
+	inbox[*discoveryv3.DiscoveryResponse]
 	node   *corev3.Node
 	stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
-	cancel context.CancelFunc
-	came   chan *discoveryv3.DiscoveryResponse
-	ended  chan error
 }
 
 func (r *rig) worldClient(node string) *worldClient {
@@ -29,22 +24,7 @@ func (r *rig) worldClient(node string) *worldClient {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c := &worldClient{
-		t: r.t, stream: stream, cancel: cancel, node: &corev3.Node{Id: node, Cluster: "edge"},
-		came: make(chan *discoveryv3.DiscoveryResponse, 1<<12), ended: make(chan error, 1),
-	}
-	go func() {
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				c.ended <- err
-				return
-			}
-			c.came <- m
-		}
-	}()
-	r.cancels = append(r.cancels, cancel)
-	return c
+	return &worldClient{inbox: listen(r, cancel, stream.Recv, describeWorld), stream: stream, node: &corev3.Node{Id: node, Cluster: "edge"}}
 }
 
 func (c *worldClient) send(r *discoveryv3.DiscoveryRequest) {
@@ -80,48 +60,12 @@ func (c *worldClient) nack(m *discoveryv3.DiscoveryResponse, names ...string) {
 	c.send(&discoveryv3.DiscoveryRequest{TypeUrl: m.TypeUrl, ResponseNonce: m.Nonce, ResourceNames: names, ErrorDetail: &rpcstatus.Status{Message: "bad"}})
 }
 
-// expect checks the next response, which must have come once everything has settled.
-func (c *worldClient) expect(want string) *discoveryv3.DiscoveryResponse {
-	c.t.Helper()
-	synctest.Wait()
-	select {
-	case m := <-c.came:
-		if got := describeWorld(m); got != want {
-			c.t.Fatalf("got  %s\nwant %s", got, want)
-		}
-		return m
-	case err := <-c.ended:
-		c.t.Fatalf("the stream ended: %v", err)
-	default:
-		c.t.Fatalf("nothing came, want %s", want)
-	}
-	return nil
-}
-
 // take is expect and ack.
 func (c *worldClient) take(want string, names ...string) *discoveryv3.DiscoveryResponse {
 	c.t.Helper()
 	m := c.expect(want)
 	c.ack(m, names...)
 	return m
-}
-
-func (c *worldClient) quiet() {
-	c.t.Helper()
-	synctest.Wait()
-	select {
-	case m := <-c.came:
-		c.t.Fatalf("got %s, want nothing", describeWorld(m))
-	case err := <-c.ended:
-		c.t.Fatalf("the stream ended: %v", err)
-	default:
-	}
-}
-
-func (c *worldClient) hangUp() {
-	c.cancel()
-	<-c.ended
-	synctest.Wait()
 }
 
 // describeWorld writes a response as "Cluster a b", with the resources' bodies, ordered.

@@ -6,36 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
-
-// returning is a client that comes back: it has routes of this version from an earlier stream.
-func (r *rig) returning(version string) chan *discoveryv3.DiscoveryResponse {
-	r.t.Helper()
-	return r.comes(&corev3.Node{Id: "app", Cluster: "edge"}, version)
-}
-
-// comes opens a stream of the state of the world, and keeps what it is answered.
-func (r *rig) comes(node *corev3.Node, version string) chan *discoveryv3.DiscoveryResponse {
-	r.t.Helper()
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(r.conn).StreamAggregatedResources(r.t.Context())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	first := &discoveryv3.DiscoveryRequest{Node: node, TypeUrl: RouteType, ResourceNames: []string{"edge"}, VersionInfo: version}
-	if err := stream.Send(first); err != nil {
-		r.t.Fatal(err)
-	}
-	came := make(chan *discoveryv3.DiscoveryResponse, 1)
-	go func() {
-		if m, err := stream.Recv(); err == nil {
-			came <- m
-		}
-	}()
-	synctest.Wait()
-	return came
-}
 
 // The version that a client of the state of the world brings along is all that it says of what it has: an answer may not be older.
 func TestAReplicaThatIsBehindSendsNothingOlderThanAClientHolds(t *testing.T) {
@@ -52,14 +24,16 @@ func TestAReplicaThatIsBehindSendsNothingOlderThanAClientHolds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			opened(t, func(r *rig) {
 				r.set(11, route("1"))
-				came := r.returning(c.brings)
-				if got := len(came) == 0; got != c.waits {
+				back := r.worldClient("app")
+				back.resume(&discoveryv3.DiscoveryResponse{TypeUrl: RouteType, VersionInfo: c.brings}, "edge")
+				synctest.Wait()
+				if got := len(back.came) == 0; got != c.waits {
 					t.Errorf("it is not answered: %t, want %t; %q", got, c.waits, r.s.Proxies()[0].Frozen)
 				}
 				r.set(12, route("2"))
 				r.s.Adopt("lost")
 				synctest.Wait()
-				if len(came) != 1 {
+				if len(back.came) != 1 {
 					t.Errorf("it is never answered: %q", r.s.Proxies()[0].Frozen)
 				}
 			})
@@ -74,7 +48,10 @@ func TestTwoStreamsOfOneGRPCClientAreNoMistake(t *testing.T) {
 		inBubble(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(r *rig) {
 			r.s.Open()
 			for range 2 {
-				r.comes(&corev3.Node{Id: "app", Cluster: "edge", UserAgentName: agent}, "")
+				c := r.worldClient("app")
+				c.node.UserAgentName = agent
+				c.ask(RouteType, "edge")
+				synctest.Wait()
 			}
 		})
 		if got := strings.Contains(log.String(), "same node id"); got != mistake {
