@@ -20,7 +20,7 @@ go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 15m
 REPS ?= 300# releases per cell of `make bench-judge`
 SEED ?= 1
 
-.PHONY: build envoy prometheus demo bench bench-xds bench-reports bench-judge soak test test-etcdctl check lint budget clean
+.PHONY: build envoy prometheus demo bench bench-xds bench-reports bench-scale bench-judge soak test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -40,8 +40,14 @@ bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
 
 # What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in hours: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
+# Without ARGS also what it costs to read load reports (docs/reports.md) and to render (docs/scale.md).
 bench-xds: build
-	@$(with_envoy) exec $(BUILD)/rampart bench-xds $(ARGS)
+	@$(with_envoy) $(BUILD)/rampart bench-xds $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory bench-reports bench-scale)
+
+# What a change costs the serving half and the leader beside up to 10,000 services: docs/scale.md.
+bench-scale:
+	@$(GO) test -run '^$$' -bench 'WeightStep|Changed|Decision|Turn|Report|Routes|Cold|Acceptance|Churn' ./replica
 
 # What it costs to read the load reports of 1,000 proxies, and to hold their streams at rest: docs/reports.md. PROFILE=FILE keeps the server's profile.
 bench-reports:
@@ -57,7 +63,7 @@ test:
 
 # A fleet of both the newest and the oldest Envoy through many ramps, while a third of it is killed and comes back.
 soak:
-	@$(with_envoy) $(with_oldest) $(GO) test -count=1 -v -timeout 1h -run TestAFleet ./replica -fleet 50 -ramps 20
+	@$(with_envoy) $(with_oldest) $(GO) test -count=1 -v -timeout 1h -run 'TestAFleet|UnderALargeFleet' ./replica -fleet 50 -ramps 20 -simulated 1000
 
 # Needs an etcdctl of somebody else's, $ETCDCTL or on the PATH: that its users are equals of ours is only shown by the real one.
 test-etcdctl:

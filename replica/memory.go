@@ -14,7 +14,7 @@ const (
 // giveBack returns memory to the system when a storm of connections is over. An Envoy says 60 kB of itself when it comes, so a fleet that comes at once leaves as much
 // garbage as it will ever need memory, and Go's collector would keep it for later.
 func (r *Replica) giveBack(ctx context.Context) error {
-	given, before := 0, 0
+	given, before := -storm, 0 // the first calm is that after the start
 	for sleep(ctx, calmEvery) {
 		now := r.xds.Connected()
 		if now == before && abs(now-given) >= max(storm, now/10) {

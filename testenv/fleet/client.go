@@ -18,6 +18,9 @@ type client struct {
 	state *state
 	fd    int // -1: it has no connection
 
+	losses int       // of streams
+	alive  time.Time // until when its layers with a TTL live, if nothing renews them; zero: it has none
+
 	// What follows is of the connection.
 	opened   bool     // the connection is there
 	interest interest // what it is waited for
@@ -52,7 +55,7 @@ type client struct {
 // connectedTo forgets what was of another connection.
 func (c *client) connectedTo(fd int) {
 	*c = client{
-		index: c.index, id: c.id, state: c.state, fd: fd, headers: hpack.NewDecoder(4096, nil), queue: c.queue[:0], marks: c.marks[:0],
+		index: c.index, id: c.id, state: c.state, losses: c.losses, alive: c.alive, fd: fd, headers: hpack.NewDecoder(4096, nil), queue: c.queue[:0], marks: c.marks[:0],
 		window: firstWindow, streamWindow: firstWindow, initialWindow: firstWindow, begun: c.begun[:0], prefix: c.prefix[:0],
 	}
 }
@@ -287,6 +290,7 @@ func (l *loop) respond(c *client, body []byte) error {
 // answer reacts to a response of so many bytes.
 func (l *loop) answer(c *client, content *content, nonce []byte, size int) {
 	l.fleet.counts.response(content, size)
+	c.renew(&l.fleet.counts, content)
 	r := l.reaction(c.state, content)
 	if r.releases {
 		l.sendAck(c, Clusters, c.nonce)
@@ -301,6 +305,18 @@ func (l *loop) answer(c *client, content *content, nonce []byte, size int) {
 	}
 	c.state = r.to
 	c.marks = append(c.marks, content)
+}
+
+// renew sets the dead-man's clock anew when a response does, and counts a clock that had run out before.
+func (c *client) renew(counts *counts, content *content) {
+	if content.ttl == 0 {
+		return
+	}
+	now := time.Now()
+	if !c.alive.IsZero() && now.After(c.alive) {
+		counts.expired.Add(1)
+	}
+	c.alive = now.Add(content.ttl)
 }
 
 // send hands a message over, or lets it wait behind those that the windows do not allow yet.

@@ -14,6 +14,7 @@ type Counts struct {
 	GoAways            int64
 	Responses          map[string]int64 // by type
 	Beats              int64            // resources without a body
+	Expired            int64            // times that a client's layers had no sign of life for longer than their TTL
 	ResponseBytes      int64            // of messages
 	Received, Sent     int64            // bytes on the wire
 	Acks               int64
@@ -25,6 +26,7 @@ type counts struct {
 	connected, settled, settledAt         atomic.Int64
 	connects, losses, goAways             atomic.Int64
 	beats, bytes, received, sent, acks    atomic.Int64
+	expired                               atomic.Int64
 	layers, clusters, endpoints, lds, rds atomic.Int64
 
 	mu   sync.Mutex
@@ -79,7 +81,7 @@ func (f *Fleet) Counts() Counts {
 	c := &f.counts
 	now := Counts{
 		Connected: c.connected.Load(), Settled: c.settled.Load(), Connects: c.connects.Load(), Losses: c.losses.Load(), GoAways: c.goAways.Load(),
-		Beats: c.beats.Load(), ResponseBytes: c.bytes.Load(), Received: c.received.Load(), Sent: c.sent.Load(), Acks: c.acks.Load(), Responses: map[string]int64{},
+		Beats: c.beats.Load(), Expired: c.expired.Load(), ResponseBytes: c.bytes.Load(), Received: c.received.Load(), Sent: c.sent.Load(), Acks: c.acks.Load(), Responses: map[string]int64{},
 	}
 	for _, typeURL := range []string{Layers, Clusters, Endpoints, Listeners, Routes} {
 		now.Responses[typeURL] = c.of(typeURL).Load()

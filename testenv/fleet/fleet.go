@@ -14,6 +14,7 @@ import (
 // Config says what a fleet is.
 type Config struct {
 	Server  string   // host:port in numbers
+	Others  []string // servers to which a client that lost its stream goes in turn
 	Clients int      // how many
 	Gateway string   // their node.cluster
 	Prefix  string   // of their node ids; "" is sim-
@@ -26,7 +27,7 @@ type Config struct {
 type Fleet struct {
 	// Fixed after New.
 	config  Config
-	server  netip.AddrPort
+	servers []netip.AddrPort
 	node    []byte
 	opening []byte
 	loops   []*loop
@@ -43,11 +44,15 @@ func New(c Config) (*Fleet, error) {
 	if c.Prefix == "" {
 		c.Prefix = "sim-"
 	}
-	server, err := netip.ParseAddrPort(c.Server)
-	if err != nil || !server.Addr().Is4() {
-		return nil, fmt.Errorf("prepare a fleet: server %q: expected an IPv4 address and a port", c.Server)
+	f := &Fleet{config: c, opening: opening()}
+	for _, address := range append([]string{c.Server}, c.Others...) {
+		server, err := netip.ParseAddrPort(address)
+		if err != nil || !server.Addr().Is4() {
+			return nil, fmt.Errorf("prepare a fleet: server %q: expected an IPv4 address and a port", address)
+		}
+		f.servers = append(f.servers, server)
 	}
-	f := &Fleet{config: c, server: server, opening: opening()}
+	var err error
 	if f.node, err = loadNode(); err != nil {
 		return nil, fmt.Errorf("prepare a fleet: %w", err)
 	}

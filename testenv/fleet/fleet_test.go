@@ -12,6 +12,7 @@ import (
 	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/rampart-proxy/rampart/testenv"
@@ -168,4 +169,38 @@ func TestAFleetAndTheLimitMeet(t *testing.T) {
 	if c := f.Counts(); c.Losses != 0 || c.Acks != 6*clients || c.Responses[Layers] != 4*clients {
 		t.Errorf("%+v", c)
 	}
+}
+
+func TestALayerThatIsRenewedTooLateCountsAsExpired(t *testing.T) {
+	for ttl, expires := range map[time.Duration]bool{time.Nanosecond: true, time.Hour: false} {
+		server, address := startLimit(t, small(t, 1))
+		f := startFleet(t, Config{Server: address, Clients: 3, Gateway: "edge", Layers: layers()})
+		f.Connect(0)
+		waitFor(t, func() bool { return f.Counts().Settled == 3 })
+		beat := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: Layers, Nonce: "2", Resources: []*discoveryv3.Resource{{Name: "ramp-00", Version: "1", Ttl: durationpb.New(ttl)}}}
+		message, err := proto.Marshal(beat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.Step(message)
+		server.Step(message)
+		waitFor(t, func() bool { return f.Counts().Beats == 6 })
+		if got := f.Counts().Expired; (got == 3) != expires || !expires && got > 0 {
+			t.Errorf("with a TTL of %s %d expired", ttl, got)
+		}
+	}
+}
+
+// A client that loses its stream goes to the next server.
+func TestClientsGoToTheNextServer(t *testing.T) {
+	_, one := startLimit(t, small(t, 1))
+	other, two := startLimit(t, small(t, 1))
+	f := startFleet(t, Config{Server: one, Others: []string{two}, Clients: 3, Gateway: "edge", Layers: layers()})
+	f.Connect(0)
+	waitFor(t, func() bool { return f.Counts().Settled == 3 })
+	if n := other.Streams(); n != 0 {
+		t.Fatalf("%d went to the other server at once", n)
+	}
+	f.Cut()
+	waitFor(t, func() bool { return other.Streams() == 3 })
 }

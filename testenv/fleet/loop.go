@@ -240,6 +240,7 @@ func (l *loop) settle(c *client) {
 // lost closes a connection and has the client come back.
 func (l *loop) lost(c *client, why error) {
 	l.drop(c)
+	c.losses++
 	l.fleet.counts.lost(fmt.Errorf("client %s: %w", c.id, why))
 	if !l.fleet.config.Once {
 		l.connectAt(c, time.Now().Add(backOff()))
@@ -296,7 +297,7 @@ func (l *loop) connectDue() {
 }
 
 func (l *loop) connect(c *client) error {
-	fd, err := dial(l.fleet.server)
+	fd, err := dial(l.fleet.servers[c.losses%len(l.fleet.servers)])
 	if err != nil {
 		return err
 	}

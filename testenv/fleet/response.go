@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -65,9 +66,10 @@ func open(seed maphash.Seed, response []byte) (envelope, error) {
 // content is what a response says, whichever client it is for. It is not changed once made.
 type content struct {
 	typeURL string
-	set     []held   // resources with a body
-	removed []string // names
-	beats   int      // resources without a body
+	set     []held        // resources with a body
+	removed []string      // names
+	beats   int           // resources without a body
+	ttl     time.Duration // the shortest of its resources'; 0: none has one
 
 	waits  []string           // clusters that are not warm before their endpoints have come
 	needs  []string           // routes that listeners ask for
@@ -86,6 +88,9 @@ func understand(response []byte) (*content, error) {
 	}
 	c := &content{typeURL: r.TypeUrl, removed: r.RemovedResources}
 	for _, resource := range r.Resources {
+		if ttl := resource.GetTtl().AsDuration(); ttl > 0 && (c.ttl == 0 || ttl < c.ttl) {
+			c.ttl = ttl
+		}
 		if resource.Resource == nil {
 			c.beats++
 			continue
