@@ -71,6 +71,7 @@ func (s *session) comes(text []byte) (content string) {
 	case !ours:
 	case v.cluster != s.server.cluster:
 		put(&s.foreign, v.cluster, struct{}{})
+		s.server.foreigners.Store(true)
 	default:
 		s.raise(v.revision)
 		return v.content

@@ -44,6 +44,8 @@ type Server struct {
 	published atomic.Pointer[progress]  // written under publishing
 	floor     atomic.Int64              // the newest revision that any proxy ever named
 	closed    atomic.Bool
+	// foreigners: some proxy once brought a version of another etcd cluster.
+	foreigners atomic.Bool
 
 	publishing sync.Mutex // orders calls of Publish
 	proving    sync.Mutex // orders calls of Prove

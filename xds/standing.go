@@ -306,6 +306,9 @@ func (s *session) proxy() Proxy {
 
 // Foreign lists the other etcd clusters whose versions the connected proxies brought along, sorted.
 func (s *Server) Foreign() []string {
+	if !s.foreigners.Load() {
+		return nil
+	}
 	found := map[string]struct{}{}
 	s.each(func(one *session) { maps.Copy(found, one.foreign) })
 	return slices.Sorted(maps.Keys(found))
