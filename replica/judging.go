@@ -24,7 +24,7 @@ func (d *Deciding) judgeIfDue(now time.Time, w work) {
 
 // judge takes the reports of one turn and weighs them. On followers only the guard rail may act.
 func (d *Deciding) judge(now time.Time, elapsed time.Duration, w work) {
-	since := map[string]map[string]time.Time{} // of those services that something was reported of
+	since := map[string]map[string]time.Time{}        // of those services that something was reported of
 	reach := elapsed + d.serving.collector.Interval() // how far a report may reach back
 	readings := d.serving.collector.Take(now, func(service, node string) bool {
 		if _, known := since[service]; !known {
