@@ -122,7 +122,7 @@ func (s *session) acceptItem(f *flight, i item, now time.Time) {
 
 // note makes v what the stream holds since now, unless it held that all along.
 func (h *holding) note(v *variant, now time.Time) {
-	h.accepted = true
+	h.accepted, v.of.taken = true, true
 	if h.acked != nil && h.acked.content == v.content {
 		h.acked = v // sent again, for a subscription or as a refresh: nothing changed at the proxy
 		return

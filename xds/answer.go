@@ -15,6 +15,14 @@ type flight struct {
 	pack  *pack  // beside the items; nil: none
 	made  uint64 // of a pack that was rejected: see pack
 	items []item
+	one   [1]item // where items begins: most flights have one
+}
+
+// newFlight makes one that carries nothing yet.
+func newFlight(t *interest, now time.Time) *flight {
+	f := &flight{t: t, at: now}
+	f.items = f.one[:0]
+	return f
 }
 
 // item is one resource in a response. A nil v is a removal, a nil h a removal of what the stream
@@ -145,9 +153,11 @@ func (s *session) decide(t *interest, name string, now time.Time) decision {
 		return decision{send: v}
 	case h.sent != nil && h.sent.content == v.content:
 		delete(s.rejections, Key{t.url, name}) // what it refused is no longer wanted
+		e.taken = true
 		return decision{}
 	case h.sent == nil && e.TTL == 0 && h.claim == v.content:
 		h.sent, h.acked, h.ackedAt = v, v, now // the proxy said so itself
+		e.taken = true
 		delete(s.rejections, Key{t.url, name})
 		return decision{}
 	}

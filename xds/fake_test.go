@@ -39,7 +39,7 @@ func (f *fake) RecvMsg(m any) error {
 }
 
 func (f *fake) SendMsg(m any) error {
-	r, err := sentOf(m.(frame))
+	r, err := sentOf(m.(*frame))
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func received(r *request, from proto.Message) error {
 }
 
 // sentOf reads a frame as a proxy does.
-func sentOf(f frame) (*discoveryv3.DeltaDiscoveryResponse, error) {
+func sentOf(f *frame) (*discoveryv3.DeltaDiscoveryResponse, error) {
 	r := &discoveryv3.DeltaDiscoveryResponse{}
 	return r, proto.Unmarshal(f.buffers.Materialize(), r)
 }

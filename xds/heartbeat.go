@@ -24,7 +24,8 @@ func (s *session) beats(now time.Time) (beat *flight, late bool) {
 		case now.Before(due):
 			s.lookAt(due)
 		case h.beats == 0 && now.Sub(h.at) < e.TTL/2:
-			beat = &flight{t: t, at: now, beat: true, items: []item{{name: key.Name, h: h, v: h.acked}}}
+			beat = newFlight(t, now)
+			beat.beat, beat.items = true, append(beat.items, item{name: key.Name, h: h, v: h.acked})
 		default:
 			// The last message is unanswered or too old: the layer may have expired at the proxy,
 			// and a heartbeat of an expired layer does nothing.

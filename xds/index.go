@@ -87,6 +87,7 @@ type entry struct {
 	until    int64                // the last revision at which this content was still the published one; meaningless while it is
 	variants map[string]*variant  // the subsets that streams got, by their bits; at most maxVariants are kept
 	covered  map[coverKey]covered // who has what all its parts need
+	taken    bool                 // some stream was found to have it, or a part of it; of plain ones it is not noted
 }
 
 // plain reports whether all streams get the same of it, for as long as it is published.
@@ -203,6 +204,7 @@ func (g *group) set(r Resource, origin version) (old *entry, changed bool) {
 			// Only the needs changed: the content keeps its version, and streams that hold it need
 			// nothing.
 			fresh = newEntry(r, origin.cluster, old.revision)
+			fresh.taken = old.taken
 		}
 	}
 	shelf.entries[r.Name] = fresh

@@ -1,7 +1,7 @@
 package xds
 
 // launch counts a flight as sent and returns its message.
-func (s *session) launch(f *flight) frame {
+func (s *session) launch(f *flight) *frame {
 	s.nonces++
 	f.nonce = s.nonces
 	f.t.last = f.nonce

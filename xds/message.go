@@ -8,17 +8,15 @@ import (
 )
 
 // message writes a flight's response. Resources are in it as the bytes that all streams share. The caller holds group.mu.
-func (s *session) message(f *flight) (m frame) {
-	version := s.server.systemVersion()
+func (s *session) message(f *flight) *frame {
+	m, reached := newFrame(), s.server.published.Load()
+	head, nonce := make([]byte, 0, 128), [16]byte{}
 	if s.protocol == StateOfTheWorld {
-		version = fmt.Sprintf("%s/%016x", version, s.addWorld(&m, f))
+		head = appendHead(head, fmt.Sprintf("%s/%016x", reached.text, s.addWorld(m, f)), f.t.url)
 	} else {
-		s.addDelta(&m, f)
+		s.addDelta(m, f)
+		head = append(head, reached.head(f.t.url)...)
 	}
-	var nonce [16]byte
-	head := make([]byte, 0, 160)
-	head = appendText(head, responseVersion, version)
-	head = appendText(head, responseType, f.t.url)
 	head = appendText(head, responseNonce, appendNonce(nonce[:0], f.nonce))
 	for _, i := range f.items {
 		if i.v == nil && s.protocol == Delta {
@@ -27,6 +25,11 @@ func (s *session) message(f *flight) (m frame) {
 	}
 	m.add(head)
 	return m
+}
+
+// appendHead writes how a response begins.
+func appendHead(to []byte, version, url string) []byte {
+	return appendText(appendText(to, responseVersion, version), responseType, url)
 }
 
 // addDelta adds what changed.

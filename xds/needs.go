@@ -4,9 +4,6 @@ import (
 	"slices"
 )
 
-// manyParts is from how many parts on it pays to look first whether a stream has all that any of them needs.
-const manyParts = 32
-
 // maxCovered bounds for how many sets of names that is remembered.
 const maxCovered = 64
 
@@ -25,7 +22,7 @@ type covered struct {
 // included returns the parts whose needs the stream meets, and whether one is missing of a type
 // that the stream has not asked for yet.
 func (s *session) included(e *entry) (included bits, wait bool) {
-	if len(e.Parts) >= manyParts && s.meetsAll(e) {
+	if s.meetsAll(e) {
 		return e.all, false
 	}
 	included = make(bits, (len(e.Parts)+7)/8)

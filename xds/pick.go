@@ -16,7 +16,7 @@ func (s *session) weights(now time.Time) *flight {
 		if t == nil || len(t.suspects) > 0 || t.fresh {
 			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(t.dirty)) {
+		for _, name := range sorted(t.dirty) {
 			if t.dirty[name]&changed == 0 || s.group.entry(Key{url, name}) == nil {
 				continue
 			}
@@ -24,7 +24,9 @@ func (s *session) weights(now time.Time) *flight {
 				continue // it answers nothing: the latest waits for it
 			}
 			if i, ok := s.take(t, name, now); ok {
-				return &flight{t: t, at: now, items: []item{i}}
+				f := newFlight(t, now)
+				f.items = append(f.items, i)
+				return f
 			}
 		}
 	}
@@ -69,7 +71,7 @@ func (s *session) pickSome(t *interest, now time.Time) *flight {
 	// piece, or what else is dirty, has its turn.
 	for {
 		names, apart := t.batch()
-		f := &flight{t: t, at: now}
+		f := newFlight(t, now)
 		for _, name := range names {
 			if i, ok := s.take(t, name, now); ok {
 				f.items = append(f.items, i)
@@ -100,7 +102,7 @@ func (s *session) pickAll(t *interest, now time.Time) *flight {
 	for _, name := range p.odd {
 		t.look(name, asked)
 	}
-	f := &flight{t: t, at: now}
+	f := newFlight(t, now)
 	missing := p.missing
 	if t.wildcard && t.names != nil {
 		missing = s.unpublished(t)
@@ -153,7 +155,7 @@ func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta 
 func (s *session) pickOne(t *interest, now time.Time) *flight {
 	names, _ := t.batch()
 	names = slices.DeleteFunc(names, func(name string) bool { h := t.apart[name]; return h != nil && h.flying > 0 })
-	f := &flight{t: t, at: now}
+	f := newFlight(t, now)
 	for _, name := range names {
 		if e := s.group.entry(Key{t.url, name}); e == nil || e.plain() {
 			continue
@@ -189,5 +191,16 @@ func (t *interest) batch() (names []string, apart bool) {
 		}
 		return names, true
 	}
-	return slices.Sorted(maps.Keys(t.dirty)), false
+	return sorted(t.dirty), false
+}
+
+// sorted lists the names to look at, most often one.
+func sorted(dirty map[string]cause) []string {
+	if len(dirty) > 1 {
+		return slices.Sorted(maps.Keys(dirty))
+	}
+	for name := range dirty {
+		return []string{name}
+	}
+	return nil
 }

@@ -51,7 +51,7 @@ func (s *session) sendOut() {
 }
 
 // deliver sends one message and reports whether the stream lives.
-func (s *session) deliver(f *flight, m frame) bool {
+func (s *session) deliver(f *flight, m *frame) bool {
 	s.writing.Store(int64(s.server.now().Sub(s.server.epoch)) | 1) // never 0
 	err := s.stream.SendMsg(m)
 	s.writing.Store(0)
@@ -65,7 +65,7 @@ func (s *session) deliver(f *flight, m frame) bool {
 }
 
 // upcoming returns the next message, and whether to send it may have to wait for the proxy. When there is none, it has the stream looked at when something is due.
-func (s *session) upcoming(now time.Time) (f *flight, m frame, mayWait bool) {
+func (s *session) upcoming(now time.Time) (f *flight, m *frame, mayWait bool) {
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
 	if s.gone {

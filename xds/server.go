@@ -68,7 +68,24 @@ type node struct {
 // progress is how far publishing has come.
 type progress struct {
 	revision int64
-	text     string // as the responses' system version
+	text     string           // as the responses' system version
+	heads    [unranked][]byte // how responses of delta begin, by the rank of their type
+}
+
+func newProgress(cluster string, revision int64) *progress {
+	p := &progress{revision: revision, text: cluster + "." + strconv.FormatInt(revision, 10)}
+	for _, url := range []string{ClusterType, EndpointType, ListenerType, RouteType, RuntimeType} {
+		p.heads[rank(url)] = appendHead(nil, p.text, url)
+	}
+	return p
+}
+
+// head is how a response of delta of this type begins.
+func (p *progress) head(url string) []byte {
+	if r := rank(url); r < unranked && p.heads[r] != nil {
+		return p.heads[r]
+	}
+	return appendHead(nil, p.text, url)
 }
 
 // New makes a server that refuses streams until Open.
@@ -168,7 +185,7 @@ func (s *Server) Publish(revision int64, updates []Update) {
 	if revision <= before {
 		return
 	}
-	s.published.Store(&progress{revision: revision, text: s.cluster + "." + strconv.FormatInt(revision, 10)})
+	s.published.Store(newProgress(s.cluster, revision))
 	if s.floor.Load() > before {
 		s.lookAtAll() // some were withheld until now
 	}
@@ -183,8 +200,6 @@ func (s *Server) update(u Update, origin version) {
 
 // reached is the newest published revision.
 func (s *Server) reached() int64 { return s.published.Load().revision }
-
-func (s *Server) systemVersion() string { return s.published.Load().text }
 
 // Adopt lets proxies be answered that hold versions of this other etcd cluster, for instance the
 // one that a backup was taken from. Until then their streams are frozen: an etcd that lost its

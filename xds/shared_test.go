@@ -105,7 +105,7 @@ func TestTheBytesOfAPackAreLetGoEachTime(t *testing.T) {
 func TestSetsOfNamesThatNobodyUsesAreForgotten(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s, _, names := inSync(t, 1, 200, &now)
-	parts := make([]Part, manyParts)
+	parts := make([]Part, 32)
 	for i := range parts {
 		parts[i] = part("x", pool(names[i]))
 	}

@@ -24,16 +24,40 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 	if v := g.verdictBefore(want, now); v != nil {
 		return v.standing
 	}
-	standing, wanted := Standing{}, g.find(want)
+	return g.stand(want, reached, now)
+}
+
+// stand is Standing without what was found before. The caller holds mu.
+//
+// A step changes layers alone. So what else is wanted is not looked at again while all have it, and nobody is looked at before the first has taken the newest layer.
+func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing {
+	layers, others := layersOf(want)
+	soughtLayers, soughtOthers := g.find(layers), g.find(others)
+	standing, rest, until := Standing{}, Standing{}, now.Add(verdictKept)
+	before := g.verdictBefore(others, now)
+	if before != nil {
+		soughtOthers, rest, until = nil, before.standing, before.until
+	}
+	unseen := slices.ContainsFunc(soughtLayers, sought.unseen)
 	for _, one := range g.sessions {
 		if !one.concerned(want) {
 			continue
 		}
 		standing.Connected++
-		since, met := one.metSince(wanted, reached, now)
+		since, met := time.Time{}, false
+		if !unseen {
+			since, met = one.metSince(soughtOthers, reached, now)
+		}
+		if met && before == nil {
+			rest.Met++
+			rest.LastAck = latest(rest.LastAck, since)
+		}
+		if met {
+			since, met = one.metSince(soughtLayers, reached, now)
+		}
 		if met {
 			standing.Met++
-			standing.LastAck = latest(standing.LastAck, since)
+			standing.LastAck = latest(standing.LastAck, latest(since, rest.LastAck))
 		} else if len(standing.Waiting) < maxWaiting {
 			standing.Waiting = append(standing.Waiting, one.proxy())
 		}
@@ -41,8 +65,33 @@ func (s *Server) Standing(groupName string, want []Requirement) Standing {
 			standing.Rejected++
 		}
 	}
-	g.remember(want, standing, now)
+	until = untilOf(soughtOthers, until)
+	if rest.Connected = standing.Connected; before == nil && len(layers) > 0 {
+		rest.Rejected = standing.Rejected
+		g.remember(others, rest, until)
+	}
+	g.remember(want, standing, untilOf(soughtLayers, until))
 	return standing
+}
+
+// layersOf parts what steps change from what else is wanted. What is wanted of some streams only is not parted.
+func layersOf(want []Requirement) (layers, others []Requirement) {
+	if slices.ContainsFunc(want, func(w Requirement) bool { return w.Given != (Key{}) }) {
+		return nil, want
+	}
+	for _, w := range want {
+		if w.Type == RuntimeType {
+			layers = append(layers, w)
+		} else {
+			others = append(others, w)
+		}
+	}
+	return layers, others
+}
+
+// unseen reports whether it is so new that no stream can have it: none was found to have taken it yet, and nothing before it will do.
+func (w sought) unseen() bool {
+	return w.e != nil && !w.e.plain() && !w.e.taken && w.Revision >= w.e.revision
 }
 
 // MetSince tells for each node of the group that meets all of want since when it has done so
@@ -129,7 +178,18 @@ type sought struct {
 	Requirement
 	e     *entry
 	set   *nameSet
-	named bool // set has it
+	named bool      // set has it
+	fed   time.Time // the earliest that those who have it with a TTL were fed; zero: none has it so
+}
+
+// untilOf is until when nothing that was found can end by a TTL.
+func untilOf(found []sought, until time.Time) time.Time {
+	for _, w := range found {
+		if !w.fed.IsZero() {
+			until = earliest(until, w.fed.Add(w.e.TTL))
+		}
+	}
+	return until
 }
 
 // find looks up what is required. The caller holds mu.
@@ -190,7 +250,13 @@ func (t *interest) hasSince(w *sought, reached int64, now time.Time) (time.Time,
 		return t.settled, t.base == accepted && w.e.plain() && reached >= w.Revision && w.wantedBy(t)
 	}
 	since, ok := h.metSince(w.e, reached, w.Revision)
-	return since, ok && !h.expired(now)
+	if !ok || h.expired(now) {
+		return since, false
+	}
+	if h.acked.ttl > 0 && (w.fed.IsZero() || h.fed.Before(w.fed)) {
+		w.fed = h.fed
+	}
+	return since, true
 }
 
 // metSince reports whether the holding is whole and as it was published at the revision or later,

@@ -64,22 +64,11 @@ func (g *group) verdictBefore(want []Requirement, now time.Time) *verdict {
 
 // remember keeps what was found if all met it. Who asks once a turn for each running release would
 // otherwise look at each proxy although none has moved. The caller holds mu.
-func (g *group) remember(want []Requirement, found Standing, now time.Time) {
+func (g *group) remember(want []Requirement, found Standing, until time.Time) {
 	if found.Met < found.Connected || found.Rejected > 0 {
 		return
 	}
-	v := &verdict{want: slices.Clone(want), standing: found, moves: g.moves, until: now.Add(verdictKept)}
-	for _, w := range want {
-		e := g.entry(w.Key)
-		if e == nil || e.TTL == 0 {
-			continue
-		}
-		for _, one := range g.sessions {
-			if t := one.interest(w.Type); t != nil && t.apart[w.Name] != nil {
-				v.until = earliest(v.until, t.apart[w.Name].fed.Add(e.TTL))
-			}
-		}
-	}
+	v := &verdict{want: slices.Clone(want), standing: found, moves: g.moves, until: until}
 	if len(g.verdicts) >= maxVerdicts {
 		clear(g.verdicts)
 	}

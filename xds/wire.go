@@ -108,7 +108,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 
 // Marshal writes a message that goes.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if f, ours := v.(frame); ours {
+	if f, ours := v.(*frame); ours {
 		return f.buffers, nil
 	}
 	return c.CodecV2.Marshal(v)
@@ -118,6 +118,13 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 type frame struct {
 	buffers mem.BufferSlice
 	size    int
+	few     [2]mem.Buffer // where buffers begins: most frames have a head and one resource
+}
+
+func newFrame() *frame {
+	f := &frame{}
+	f.buffers = f.few[:0]
+	return f
 }
 
 func (f *frame) add(b []byte) {
