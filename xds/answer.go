@@ -88,6 +88,7 @@ func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
 		before := s.extent(t, name)
 		h := s.hold(t, name)
 		h.sent, h.at = d.send, now
+		h.complete, h.needs = d.send.whole, d.send.of.needs
 		s.moved(t, name, before)
 		return item{name: name, h: h, v: d.send}, true
 	case d.remove:
@@ -208,7 +209,7 @@ func (s *session) choose(e *entry, h *holding, why cause, now time.Time) (*varia
 	if h.claim == e.full.content {
 		return e.full, time.Time{} // it has all of it, so it has what its parts need
 	}
-	included, wait := s.included(e)
+	included, wait := s.included(e, h)
 	// An Envoy that reconnects asks for its layers before its clusters. To judge its needs before
 	// it could name them would take a running ramp, or a whole service, away for a moment.
 	patience := s.came.Add(resumeWait)

@@ -9,6 +9,8 @@ type holding struct {
 	claim    string    // the content that the proxy named when it came, never sent here
 	accepted bool      // some version was ACKed, here or before
 	doubtful bool      // the proxy may have it, but nothing must rely on that
+	complete bool      // what needs says was met when a body was sent with all parts, and nothing of it was lost since
+	needs    uint64    // the needs of that body: see entry
 	sent     *variant  // the last body sent and not rejected
 	acked    *variant  // the last body ACKed, or found to be what the proxy holds
 	at       time.Time // of the last message, body or heartbeat

@@ -80,6 +80,7 @@ type entry struct {
 	hash     string
 	all      bits     // every part
 	needed   []string // types that the parts need
+	needs    uint64   // a number of all that the parts need: those of one resource that need the same have the same
 	full     *variant // with all parts
 	safe     *variant // the body alone, without TTL: what may be sent without proof
 
@@ -207,6 +208,7 @@ func (g *group) set(r Resource, origin version) (old *entry, changed bool) {
 			fresh.taken = old.taken
 		}
 	}
+	fresh.needs = old.needsOf(fresh, shelf.changes)
 	shelf.entries[r.Name] = fresh
 	shelf.changes++
 	if old != nil {
@@ -284,6 +286,19 @@ func (g *group) unlink(e, after *entry) {
 // needsAlike reports whether the part in the same place needs the same.
 func (e *entry) needsAlike(i int, part Part) bool {
 	return i < len(e.Parts) && slices.Equal(e.Parts[i].Needs, part.Needs)
+}
+
+// needsOf is the number of what the next entry of the same resource needs.
+func (e *entry) needsOf(next *entry, fresh uint64) uint64 {
+	if e == nil || len(e.Parts) != len(next.Parts) {
+		return fresh
+	}
+	for i, part := range next.Parts {
+		if !e.needsAlike(i, part) {
+			return fresh
+		}
+	}
+	return e.needs
 }
 
 // publish applies an update and has every stream that wants what changed look at it. It returns the

@@ -65,7 +65,7 @@ const (
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
 	readBuffer       = 4 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
-	writeBuffer      = 8 << 10 // a step is some hundred bytes; grpc-go takes twice this for as long as it writes
+	writeBuffer      = 16 << 10 // a step is some hundred bytes, what a proxy gets that comes may be many MB; grpc-go takes twice this for as long as it writes
 )
 
 // GRPCOptions returns the options that a grpc.Server for proxies needs. Messages of other services

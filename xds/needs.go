@@ -21,8 +21,8 @@ type covered struct {
 
 // included returns the parts whose needs the stream meets, and whether one is missing of a type
 // that the stream has not asked for yet.
-func (s *session) included(e *entry) (included bits, wait bool) {
-	if s.meetsAll(e) {
+func (s *session) included(e *entry, h *holding) (included bits, wait bool) {
+	if h.complete && h.needs == e.needs || s.meetsAll(e) {
 		return e.all, false
 	}
 	included = make(bits, (len(e.Parts)+7)/8)

@@ -212,6 +212,7 @@ func (s *session) reconsider(key Key, less bool) {
 	}
 	if h := other.apart[key.Name]; h != nil && less {
 		h.claim = "" // what the proxy said it holds may now name what it does not have
+		h.complete = false
 	}
 	s.mark(key, recheck)
 }
