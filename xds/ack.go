@@ -106,6 +106,7 @@ func (s *session) acceptItem(f *flight, i item, now time.Time) {
 	if !f.beat && i.v.ttl > 0 && !i.h.fed.IsZero() && f.at.Sub(i.h.fed) > i.v.ttl {
 		i.h.earlier = nil // it had expired in between
 		i.h.acked = nil
+		s.group.losses++
 	}
 	i.h.fed = f.at
 	if i.v.ttl > 0 {
@@ -115,6 +116,7 @@ func (s *session) acceptItem(f *flight, i item, now time.Time) {
 		return
 	}
 	before := i.h.extent()
+	s.group.losses += i.v.takenBy(i.h, now)
 	i.h.note(i.v, now)
 	delete(s.rejections, Key{f.t.url, i.name})
 	s.moved(f.t, i.name, before)
@@ -122,7 +124,7 @@ func (s *session) acceptItem(f *flight, i item, now time.Time) {
 
 // note makes v what the stream holds since now, unless it held that all along.
 func (h *holding) note(v *variant, now time.Time) {
-	h.accepted, v.of.taken = true, true
+	h.accepted = true
 	if h.acked != nil && h.acked.content == v.content {
 		h.acked = v // sent again, for a subscription or as a refresh: nothing changed at the proxy
 		return
@@ -202,6 +204,7 @@ func (s *session) startOver(t *interest) {
 			delete(s.rejections, key)
 		}
 	}
+	s.group.losses++
 	t.apart, t.dirty, t.suspects, t.base = nil, nil, nil, nothing
 	t.stuck, t.fresh, t.owed = false, true, t.wildcard
 	s.movedAll(t, true)

@@ -30,6 +30,8 @@ type group struct {
 	// Guarded by mu.
 	moves    moves
 	verdicts map[asking]*verdict
+	// losses counts what may have made a stream have less than it was found to have, or one more, or one less. Guarded by mu.
+	losses uint64
 	// dead: nothing was published and the last stream left, so the server forgot the group. Guarded
 	// by mu.
 	dead bool
@@ -88,7 +90,7 @@ type entry struct {
 	until    int64                // the last revision at which this content was still the published one; meaningless while it is
 	variants map[string]*variant  // the subsets that streams got, by their bits; at most maxVariants are kept
 	covered  map[coverKey]covered // who has what all its parts need
-	taken    bool                 // some stream was found to have it, or a part of it; of plain ones it is not noted
+	uptake   uptake
 }
 
 // plain reports whether all streams get the same of it, for as long as it is published.
@@ -205,10 +207,10 @@ func (g *group) set(r Resource, origin version) (old *entry, changed bool) {
 			// Only the needs changed: the content keeps its version, and streams that hold it need
 			// nothing.
 			fresh = newEntry(r, origin.cluster, old.revision)
-			fresh.taken = old.taken
+			fresh.uptake.begun = old.uptake.begun
 		}
 	}
-	fresh.needs = old.needsOf(fresh, shelf.changes)
+	fresh.needs, fresh.uptake.losses = old.needsOf(fresh, shelf.changes), g.losses
 	shelf.entries[r.Name] = fresh
 	shelf.changes++
 	if old != nil {

@@ -229,11 +229,12 @@ func (w *world) ask(t *rapid.T) {
 	g := w.s.find("edge")
 	clear(g.verdicts)
 	for _, e := range g.shelf(RuntimeType).entries {
-		if t := w.p.session.interest(RuntimeType); !e.taken && t != nil && t.dirty[e.Name] != 0 {
+		if t := w.p.session.interest(RuntimeType); !e.uptake.begun && t != nil && t.dirty[e.Name] != 0 {
 			return // it may turn out to have been taken before
 		}
-		e.taken = true
+		e.uptake.begun = true
 	}
+	g.losses++
 	if now := w.s.Standing("edge", want); said.Met != now.Met || said.Rejected != now.Rejected || !said.LastAck.Equal(now.LastAck) {
 		w.t.Fatalf("remembered %+v, found %+v", said, now)
 	}

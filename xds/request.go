@@ -24,6 +24,9 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	}
 	// The answer comes first: what the same message subscribes to may have been waiting for it.
 	happened, answered := s.answered(t, r, now)
+	if !answered || r.rejected || r.subscribe+r.unsubscribe > 0 {
+		s.group.losses++
+	}
 	if !answered && !s.unasked.spend(s.server.limits, now) {
 		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that answer nothing", r.typeURL, s.server.limits.Requests)
 	}

@@ -220,6 +220,7 @@ func (s *session) reconsider(key Key, less bool) {
 // drop forgets what the stream holds of a name.
 func (s *session) drop(t *interest, name string) {
 	before := s.extent(t, name)
+	s.group.losses++
 	s.clear(t, name)
 	delete(t.dirty, name)
 	delete(s.leaving, Key{t.url, name})

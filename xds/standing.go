@@ -38,6 +38,9 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 	if before != nil {
 		soughtOthers, rest, until = nil, before.standing, before.until
 	}
+	if before != nil && len(layers) > 0 && !slices.ContainsFunc(soughtLayers, func(w sought) bool { return !g.tookAll(w, reached, now) }) {
+		return g.standAll(want, soughtLayers, before)
+	}
 	unseen := slices.ContainsFunc(soughtLayers, sought.unseen)
 	for _, one := range g.sessions {
 		if !one.concerned(want) {
@@ -87,11 +90,6 @@ func layersOf(want []Requirement) (layers, others []Requirement) {
 		}
 	}
 	return layers, others
-}
-
-// unseen reports whether it is so new that no stream can have it: none was found to have taken it yet, and nothing before it will do.
-func (w sought) unseen() bool {
-	return w.e != nil && !w.e.plain() && !w.e.taken && w.Revision >= w.e.revision
 }
 
 // MetSince tells for each node of the group that meets all of want since when it has done so

@@ -168,6 +168,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	}
 	g.sessions = append(g.sessions, one)
 	g.moves.movedAll()
+	g.losses++
 	g.mu.Unlock()
 	if duplicate && !callsItself(node) {
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
@@ -206,6 +207,7 @@ func (s *Server) part(one *session) {
 	}
 	one.gone = true
 	g.moves.movedAll()
+	g.losses++
 	if one.alarm != nil {
 		one.alarm.Stop()
 	}

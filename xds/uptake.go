@@ -1,0 +1,69 @@
+package xds
+
+import (
+	"time"
+)
+
+// uptake is how far an entry that is not plain has come with the streams of its group, counted as their ACKs come, so that who asks does not look at each of them.
+type uptake struct {
+	begun  bool      // some stream was found to have it, or a part of it
+	whole  int       // streams that ACKed all of it
+	losses uint64    // the group's, when it was published: if there are more, whole is not to be relied on
+	fed    time.Time // when the first of those that ACKed it were sent it, so that it lives with all of them for a TTL from then
+	last   time.Time // when the last of them ACKed it
+}
+
+// takenBy counts a stream, which has h, that ACKs v, and returns how many losses that is.
+func (v *variant) takenBy(h *holding, now time.Time) (losses uint64) {
+	u, had := &v.of.uptake, h.acked
+	u.begun = true
+	switch {
+	case had != nil && had.of == v.of && had.whole == v.whole:
+		return 0 // sent again
+	case had != nil && had.of == v.of && had.whole:
+		return 1
+	case v.whole:
+		u.whole++
+		if had != nil && had.content == v.content {
+			now = h.ackedAt // it has it since then
+		}
+		u.last = latest(u.last, now)
+		if u.fed.IsZero() || h.fed.Before(u.fed) {
+			u.fed = h.fed
+		}
+	}
+	return 0
+}
+
+// unseen reports whether what is wanted is so new that no stream can have it: none was found to have taken it yet, and nothing before it will do.
+func (w sought) unseen() bool {
+	return w.e != nil && !w.e.plain() && !w.e.uptake.begun && w.Revision >= w.e.revision
+}
+
+// tookAll reports whether all streams obviously have what is wanted; false means nothing. The caller holds mu.
+func (g *group) tookAll(w sought, reached int64, now time.Time) bool {
+	if w.e == nil || w.e.plain() || w.Revision < w.e.revision || reached < w.Revision {
+		return false
+	}
+	u := &w.e.uptake
+	return u.losses == g.losses && u.whole == len(g.sessions) && now.Before(u.until(w.e))
+}
+
+// until is until when none of those that ACKed it can have lost it by its TTL.
+func (u *uptake) until(e *entry) time.Time {
+	if e.TTL == 0 {
+		return u.last.Add(verdictKept)
+	}
+	return u.fed.Add(e.TTL)
+}
+
+// standAll is the Standing where all streams have what is wanted. The caller holds mu.
+func (g *group) standAll(want []Requirement, layers []sought, others *verdict) Standing {
+	standing := others.standing
+	until := others.until
+	for _, w := range layers {
+		standing.LastAck, until = latest(standing.LastAck, w.e.uptake.last), earliest(until, w.e.uptake.until(w.e))
+	}
+	g.remember(want, standing, until)
+	return standing
+}
