@@ -207,6 +207,7 @@ func (s *session) startOver(t *interest) {
 	s.group.losses++
 	t.apart, t.dirty, t.suspects, t.base = nil, nil, nil, nothing
 	t.stuck, t.fresh, t.owed = false, true, t.wildcard
+	s.stirred |= t.bit
 	s.movedAll(t, true)
 }
 

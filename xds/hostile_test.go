@@ -197,7 +197,7 @@ func TestAPanicWhileSendingEndsItsOwnStreamOnly(t *testing.T) {
 		r.s.each(func(one *session) {
 			if one.node == "n1" {
 				broken = one
-				one.types = append(one.types, nil)
+				one.types, one.stirred = append(one.types, nil), 1<<unranked
 			}
 		})
 		r.s.queue.add(false, broken)

@@ -33,12 +33,34 @@ func (s *session) weights(now time.Time) *flight {
 	return nil
 }
 
-// body returns the next response with bodies or removals.
+// body returns the next response with bodies or removals. Types that nothing stirred are not even read.
 func (s *session) body(now time.Time) *flight {
-	for _, t := range s.types {
+	for r, t := range s.ranked {
+		if s.stirred&(1<<r) == 0 || t == nil {
+			continue
+		}
 		if f := s.pick(t, now); f != nil {
 			return f
 		}
+		if !t.hungry() {
+			s.stirred &^= t.bit
+		}
+	}
+	if s.stirred&(1<<unranked) == 0 {
+		return nil
+	}
+	hungry := false
+	for _, t := range s.types {
+		if t.bit != 1<<unranked {
+			continue
+		}
+		if f := s.pick(t, now); f != nil {
+			return f
+		}
+		hungry = hungry || t.hungry()
+	}
+	if !hungry {
+		s.stirred &^= 1 << unranked
 	}
 	return nil
 }

@@ -39,6 +39,9 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	default:
 		s.delta(t, r, first)
 	}
+	if t.hungry() {
+		s.stirred |= t.bit
+	}
 	if tooMany || t.names.len() > most {
 		return s.over(limit), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d", t.url, most)
 	}

@@ -49,14 +49,17 @@ type session struct {
 	alarm      *time.Timer         // has it looked at
 	armed      time.Time           // when alarm goes off; zero: it does not
 	urgent     bool                // weights go first
+	stirred    uint8               // a bit by rank: of that type there may be something to send
 	unasked    allowance           // of requests that answer nothing
 }
 
 // interest is what a stream wants and has of one type.
 type interest struct {
-	url  string
-	solo bool // one response per resource with a TTL, in flight per resource: runtime layers, so that none waits for another
-	full bool // a response holds all there is, and what is not in it is gone (xDS protocol, Deleting resources, of the state of the world)
+	session *session
+	url     string
+	bit     uint8 // in session.stirred
+	solo    bool  // one response per resource with a TTL, in flight per resource: runtime layers, so that none waits for another
+	full    bool  // a response holds all there is, and what is not in it is gone (xDS protocol, Deleting resources, of the state of the world)
 
 	wildcard bool
 	named    bool     // it has named resources, so that naming none means none
@@ -130,7 +133,7 @@ func (s *session) interest(url string) *interest {
 }
 
 func (s *session) begin(url string) *interest {
-	t := &interest{url: url}
+	t := &interest{session: s, url: url, bit: 1 << rank(url)}
 	if s.protocol == StateOfTheWorld {
 		t.full = url == ClusterType || url == ListenerType
 	} else {
@@ -152,6 +155,7 @@ func (t *interest) look(name string, why cause) {
 		t.dirty = map[string]cause{}
 	}
 	t.dirty[name] |= why
+	t.session.stirred |= t.bit
 }
 
 // mark has a resource looked at, if the stream wants it, and reports whether it does.

@@ -353,5 +353,5 @@ func (s *session) hungry() bool {
 	if len(s.leaving) > 0 || !s.due.IsZero() && (s.armed.IsZero() || s.due.Before(s.armed)) {
 		return true
 	}
-	return slices.ContainsFunc(s.types, (*interest).hungry)
+	return s.stirred != 0
 }
