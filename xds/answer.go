@@ -154,11 +154,11 @@ func (s *session) decide(t *interest, name string, now time.Time) decision {
 		return decision{send: v}
 	case h.sent != nil && h.sent.content == v.content:
 		delete(s.rejections, Key{t.url, name}) // what it refused is no longer wanted
-		e.uptake.begun = true
+		s.group.losses += e.needless(h.sent)
 		return decision{}
 	case h.sent == nil && e.TTL == 0 && h.claim == v.content:
 		h.sent, h.acked, h.ackedAt = v, v, now // the proxy said so itself
-		e.uptake.begun = true
+		s.group.losses += e.needless(nil)
 		delete(s.rejections, Key{t.url, name})
 		return decision{}
 	}

@@ -38,8 +38,8 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 	if before != nil {
 		soughtOthers, rest, until = nil, before.standing, before.until
 	}
-	if before != nil && len(layers) > 0 && !slices.ContainsFunc(soughtLayers, func(w sought) bool { return !g.tookAll(w, reached, now) }) {
-		return g.standAll(want, soughtLayers, before)
+	if before != nil && len(layers) == 1 && g.counted(soughtLayers[0], reached, now) {
+		return g.standCounted(want, &soughtLayers[0], before)
 	}
 	unseen := slices.ContainsFunc(soughtLayers, sought.unseen)
 	for _, one := range g.sessions {

@@ -40,13 +40,13 @@ func (w sought) unseen() bool {
 	return w.e != nil && !w.e.plain() && !w.e.uptake.begun && w.Revision >= w.e.revision
 }
 
-// tookAll reports whether all streams obviously have what is wanted; false means nothing. The caller holds mu.
-func (g *group) tookAll(w sought, reached int64, now time.Time) bool {
+// counted reports whether the count of those that have all of what is wanted is right; false means nothing. The caller holds mu.
+func (g *group) counted(w sought, reached int64, now time.Time) bool {
 	if w.e == nil || w.e.plain() || w.Revision < w.e.revision || reached < w.Revision {
 		return false
 	}
 	u := &w.e.uptake
-	return u.losses == g.losses && u.whole == len(g.sessions) && now.Before(u.until(w.e))
+	return u.whole > 0 && u.losses == g.losses && now.Before(u.until(w.e))
 }
 
 // until is until when none of those that ACKed it can have lost it by its TTL.
@@ -57,13 +57,40 @@ func (u *uptake) until(e *entry) time.Time {
 	return u.fed.Add(e.TTL)
 }
 
-// standAll is the Standing where all streams have what is wanted. The caller holds mu.
-func (g *group) standAll(want []Requirement, layers []sought, others *verdict) Standing {
+// standCounted is the Standing of streams that have all else that is wanted, by the count of those that have the layer. The caller holds mu.
+func (g *group) standCounted(want []Requirement, layer *sought, others *verdict) Standing {
+	u := &layer.e.uptake
 	standing := others.standing
-	until := others.until
-	for _, w := range layers {
-		standing.LastAck, until = latest(standing.LastAck, w.e.uptake.last), earliest(until, w.e.uptake.until(w.e))
+	standing.Met, standing.LastAck = u.whole, latest(standing.LastAck, u.last)
+	for _, one := range g.sessions {
+		if standing.Met < standing.Connected && len(standing.Waiting) < maxWaiting {
+			if !one.took(layer) {
+				standing.Waiting = append(standing.Waiting, one.proxy())
+			}
+		}
+		if one.refuses(want) {
+			standing.Rejected++
+		}
 	}
-	g.remember(want, standing, until)
+	g.remember(want, standing, earliest(others.until, u.until(layer.e)))
 	return standing
+}
+
+// took reports whether the stream was counted among those that have the layer.
+func (s *session) took(layer *sought) bool {
+	t := s.interest(layer.Type)
+	if t == nil {
+		return false
+	}
+	h := t.apart[layer.Name]
+	return h != nil && h.acked != nil && h.acked.of == layer.e && h.acked.whole
+}
+
+// needless notes that a stream is not sent an entry because it was sent the same before, and returns how many losses that is: it will not be counted.
+func (e *entry) needless(before *variant) (losses uint64) {
+	e.uptake.begun = true
+	if before == nil || before.of != e {
+		return 1
+	}
+	return 0
 }
