@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -81,7 +82,7 @@ func (r *Renderer) SetService(name string, s *policy.Served, st State, rev int64
 	}
 	var next *rendered
 	if s.Serves() {
-		next = render(name, s, st)
+		next = render(name, s, st, old)
 	}
 	if old == nil && next == nil {
 		return
@@ -125,8 +126,8 @@ func gatewaysOf(services ...*rendered) []string {
 	return slices.Compact(all)
 }
 
-// render renders all of a service; nothing is dated yet.
-func render(name string, s *policy.Served, st State) *rendered {
+// render renders all of a service; nothing is dated yet. Pools that are as they were in before are taken from there: a step changes weights alone.
+func render(name string, s *policy.Served, st State, before *rendered) *rendered {
 	n := &rendered{served: s, state: st, name: name, gateways: slices.Clone(s.Service.Gateways), clusters: pieces{}, release: s.Release != nil}
 	slices.Sort(n.gateways)
 	n.gateways = slices.Compact(n.gateways)
@@ -134,7 +135,11 @@ func render(name string, s *policy.Served, st State) *rendered {
 	n.routeNeeds = []xds.Need{{Key: xds.Key{Type: xds.ClusterType, Name: n.base}, Accepted: true}}
 	n.routes[layered].body = routePart(virtualHost(s.Service, safeBase(s, st)))
 	n.routes[plain].body = routePart(virtualHost(s.Service, realSplit(s, st)))
-	n.pool(s.Service, s.Live, nil)
+	if before.pooledAs(s) {
+		n.clusters, n.arms = maps.Clone(before.clusters), before.arms
+	} else {
+		n.backends(s)
+	}
 	if s.Release != nil {
 		n.ramp(s, st)
 	}
@@ -142,17 +147,34 @@ func render(name string, s *policy.Served, st State) *rendered {
 	return n
 }
 
-// ramp renders what there is while a release runs: the candidate's pool, both arms, and the weights.
-func (n *rendered) ramp(s *policy.Served, st State) {
-	name, candidate, live := n.name, s.Release.Candidate, s.Live.Backend
-	n.candidate, n.weight = Pool(name, candidate.Backend), s.CandidateWeight(st.Permit, st.Latched)
+// pooledAs reports whether the pools and arms of a served state are as they were rendered; nil is none.
+func (n *rendered) pooledAs(s *policy.Served) bool {
+	if n == nil || !reflect.DeepEqual(n.served.Service, s.Service) || !reflect.DeepEqual(n.served.Live, s.Live) {
+		return false
+	}
+	was, is := n.served.Release, s.Release
+	return was == nil && is == nil || was != nil && is != nil && reflect.DeepEqual(was.Candidate, is.Candidate)
+}
+
+// backends renders live's pool and, while a release runs, the candidate's pool and both arms.
+func (n *rendered) backends(s *policy.Served) {
+	n.pool(s.Service, s.Live, nil)
+	if s.Release == nil {
+		return
+	}
+	candidate, live := s.Release.Candidate, s.Live.Backend
 	n.pool(s.Service, candidate, canary())
 	metrics := qualities(s.Service)
-	n.arm(side{name: LiveArm(name, live), pools: []string{Pool(name, live)}, metrics: metrics})
+	n.arm(side{name: LiveArm(n.name, live), pools: []string{Pool(n.name, live)}, metrics: metrics})
 	n.arm(side{
-		name: CandidateArm(name, candidate.Backend, live), pools: []string{Pool(name, candidate.Backend), Pool(name, live)},
+		name: CandidateArm(n.name, candidate.Backend, live), pools: []string{Pool(n.name, candidate.Backend), Pool(n.name, live)},
 		canary: true, metrics: metrics,
 	})
+}
+
+// ramp renders the weights while a release runs.
+func (n *rendered) ramp(s *policy.Served, st State) {
+	n.candidate, n.weight = Pool(n.name, s.Release.Candidate.Backend), s.CandidateWeight(st.Permit, st.Latched)
 	n.overlay.body = encode(overlay(s, n.weight))
 	if st.Latched {
 		n.latched = s.Release.ID
