@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -18,6 +19,7 @@ func (r *Replica) giveBack(ctx context.Context) error {
 	for sleep(ctx, calmEvery) {
 		now := r.xds.Connected()
 		if now == before && abs(now-given) >= max(storm, now/10) {
+			runtime.GC() // what pools keep outlives one collection
 			debug.FreeOSMemory()
 			given = now
 		}
