@@ -18,7 +18,8 @@ func (r *Replica) giveBack(ctx context.Context) error {
 	given, before := -storm, 0 // the first calm is that after the start
 	for sleep(ctx, calmEvery) {
 		now := r.xds.Connected()
-		if now == before && abs(now-given) >= max(storm, now/10) {
+		// Beside 10,000 services those who are connected are still being sent what they asked for when no more of them come.
+		if now == before && abs(now-given) >= max(storm, now/10) && r.xds.Count().Pending <= now/10 {
 			runtime.GC() // what pools keep outlives one collection
 			debug.FreeOSMemory()
 			given = now
