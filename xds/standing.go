@@ -36,10 +36,10 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 	standing, rest, until := Standing{}, Standing{}, now.Add(verdictKept)
 	before := g.verdictBefore(others, now)
 	if before != nil {
+		if len(layers) == 1 && g.counted(soughtLayers[0], reached, now) {
+			return g.standCounted(want, &soughtLayers[0], before)
+		}
 		soughtOthers, rest, until = nil, before.standing, before.until
-	}
-	if before != nil && len(layers) == 1 && g.counted(soughtLayers[0], reached, now) {
-		return g.standCounted(want, &soughtLayers[0], before)
 	}
 	unseen := slices.ContainsFunc(soughtLayers, sought.unseen)
 	for _, one := range g.sessions {
@@ -58,14 +58,9 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 		if met {
 			since, met = one.metSince(soughtLayers, reached, now)
 		}
+		standing.add(one, want, met)
 		if met {
-			standing.Met++
 			standing.LastAck = latest(standing.LastAck, latest(since, rest.LastAck))
-		} else if len(standing.Waiting) < maxWaiting {
-			standing.Waiting = append(standing.Waiting, one.proxy())
-		}
-		if one.refuses(want) {
-			standing.Rejected++
 		}
 	}
 	until = untilOf(soughtOthers, until)
@@ -75,6 +70,18 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 	}
 	g.remember(want, standing, untilOf(soughtLayers, until))
 	return standing
+}
+
+// add counts a stream, and names it if it waits and few were named before.
+func (s *Standing) add(one *session, want []Requirement, met bool) {
+	if met {
+		s.Met++
+	} else if len(s.Waiting) < maxWaiting {
+		s.Waiting = append(s.Waiting, one.proxy())
+	}
+	if one.refuses(want) {
+		s.Rejected++
+	}
 }
 
 // layersOf parts what steps change from what else is wanted. What is wanted of some streams only is not parted.
