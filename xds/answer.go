@@ -36,6 +36,7 @@ type item struct {
 // decision is what to do about one dirty resource: send v, remove it, keep it dirty, or nothing.
 type decision struct {
 	send   *variant
+	asked  bool // whether the stream has all that send needs; else it said that it has send itself, or had it before
 	remove bool
 	wait   bool
 	later  time.Time // of a wait: when it ends though nothing happens
@@ -88,7 +89,7 @@ func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
 		before := s.extent(t, name)
 		h := s.hold(t, name)
 		h.sent, h.at = d.send, now
-		h.complete, h.needs = d.send.whole, d.send.of.needs
+		h.complete, h.needs = d.asked && d.send.whole, d.send.of.needs
 		s.moved(t, name, before)
 		return item{name: name, h: h, v: d.send}, true
 	case d.remove:
@@ -141,6 +142,7 @@ func (s *session) decide(t *interest, name string, now time.Time) decision {
 		return s.decideGone(t, name, h)
 	}
 	v, later := s.choose(e, h, why, now)
+	send := decision{send: v, asked: h.claim != e.full.content}
 	switch {
 	case v == nil:
 		return decision{wait: !later.IsZero(), later: later}
@@ -151,7 +153,7 @@ func (s *session) decide(t *interest, name string, now time.Time) decision {
 	// A TTL keeps running across a reconnect and may end at any moment, so a layer is sent in full
 	// even to a proxy that names the right version (envoy-measured.md 9).
 	case why&must != 0, why&resumed != 0 && e.TTL > 0:
-		return decision{send: v}
+		return send
 	case h.sent != nil && h.sent.content == v.content:
 		delete(s.rejections, Key{t.url, name}) // what it refused is no longer wanted
 		s.group.losses += e.needless(h.sent)
@@ -162,7 +164,7 @@ func (s *session) decide(t *interest, name string, now time.Time) decision {
 		delete(s.rejections, Key{t.url, name})
 		return decision{}
 	}
-	return decision{send: v}
+	return send
 }
 
 // decideGone answers for a name that is not published. What is leaving is still there for who asks;

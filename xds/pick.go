@@ -175,8 +175,21 @@ func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta 
 
 // pickOne collects one layer's response, or one with all layers that have no TTL.
 func (s *session) pickOne(t *interest, now time.Time) *flight {
-	names, _ := t.batch()
-	names = slices.DeleteFunc(names, func(name string) bool { h := t.apart[name]; return h != nil && h.flying > 0 })
+	// As in pickSome: what is left of a piece may be nothing.
+	for {
+		names, apart := t.batch()
+		names = slices.DeleteFunc(names, func(name string) bool { h := t.apart[name]; return h != nil && h.flying > 0 })
+		if f := s.pickLayers(t, names, now); len(f.items) > 0 || t.owed {
+			return f
+		}
+		if !apart {
+			return nil
+		}
+	}
+}
+
+// pickLayers collects the first layer with a TTL that is to be sent or, if there is none, all others.
+func (s *session) pickLayers(t *interest, names []string, now time.Time) *flight {
 	f := newFlight(t, now)
 	for _, name := range names {
 		if e := s.group.entry(Key{t.url, name}); e == nil || e.plain() {
@@ -195,10 +208,7 @@ func (s *session) pickOne(t *interest, now time.Time) *flight {
 			f.items = append(f.items, i)
 		}
 	}
-	if len(f.items) > 0 || t.owed {
-		return f
-	}
-	return nil
+	return f
 }
 
 // batch returns the names to look at next, and whether they are a piece of a rejected response that

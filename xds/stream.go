@@ -342,7 +342,7 @@ func (s *session) locked(r *request, now time.Time) (happened Event, look bool, 
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
 	happened, err = s.request(r, now)
-	if !happened.Heartbeat || happened.Kind != ResponseAccepted {
+	if !happened.Heartbeat || happened.Kind != ResponseAccepted || r.subscribe+r.unsubscribe > 0 {
 		s.group.moves.moved(r.typeURL)
 	}
 	return happened, s.hungry(), err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
 func TestAPartWhosePoolIsUnsubscribedIsTakenOut(t *testing.T) {
@@ -86,5 +87,67 @@ func TestManyNamesMayGoAndComeAgainInOneRequest(t *testing.T) {
 		if m := c.next(); len(m.RemovedResources) != len(some) {
 			t.Errorf("%d names were answered, want %d", len(m.RemovedResources), len(some))
 		}
+	})
+}
+
+// One message may refuse two layers and take one of them back: the other is tried alone all the same.
+func TestALayerIsTriedAloneThoughTheOneBeforeItIsNotWantedAnyMore(t *testing.T) {
+	opened(t, func(r *rig) {
+		plain := func(name string) Resource { return Resource{Key: Key{RuntimeType, name}, Body: []byte(name)} }
+		r.set(11, plain("a"), plain("b"))
+		c := r.client("n1")
+		c.ask(RuntimeType, "a", "b")
+		m := c.expect("Runtime a=a b=b")
+		c.send(&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: RuntimeType, ResponseNonce: m.Nonce, ErrorDetail: &rpcstatus.Status{Message: "no"}, ResourceNamesUnsubscribe: []string{"a"},
+		})
+		c.take("Runtime b=b")
+	})
+}
+
+// The answer to a heartbeat may take a layer back: then its proxy has it no more.
+func TestALayerTakenBackInTheAnswerToAHeartbeatIsMetNoMore(t *testing.T) {
+	opened(t, func(r *rig) {
+		defer r.proving()()
+		r.set(11, cluster("a", "1"), layer("l1", "k"))
+		c := r.client("n1")
+		c.ask(ClusterType)
+		c.take("Cluster a=1")
+		c.ask(RuntimeType, "l1")
+		c.take("Runtime l1=l1:k/3s")
+		want := []Requirement{{Key: Key{ClusterType, "a"}}, {Key: Key{RuntimeType, "l1"}, Revision: 11}}
+		if got := r.standing(want...); got != "1 of 1, 0 rejected" {
+			t.Errorf("it has all: %s", got)
+		}
+		time.Sleep(time.Second)
+		beat := c.expect("Runtime l1~/3s")
+		if got := r.standing(want...); got != "1 of 1, 0 rejected" {
+			t.Errorf("a heartbeat changes nothing: %s", got)
+		}
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: RuntimeType, ResponseNonce: beat.Nonce, ResourceNamesUnsubscribe: []string{"l1"}})
+		if got := r.standing(want...); got != "0 of 1, 0 rejected" {
+			t.Errorf("it has taken it back: %s", got)
+		}
+	})
+}
+
+// What a proxy is given back of before says nothing of what it has by now.
+func TestWhatIsGivenBackIsNoProofOfWhatItNeeds(t *testing.T) {
+	opened(t, func(r *rig) {
+		both := func(v string) Resource { return routes(part("A"+v, pool("a")), part("B"+v, pool("b"))) }
+		r.set(11, endpoints("a", "e"), endpoints("b", "e"), both("0"))
+		c := r.client("n1")
+		c.ask(EndpointType, "a", "b")
+		c.take("ClusterLoadAssignment a=e b=e")
+		c.ask(RouteType, "edge")
+		c.take("RouteConfiguration edge=edge:A0B0")
+		r.set(12, both("1"))
+		c.nack(c.expect("RouteConfiguration edge=edge:A1B1"), "no")
+		c.drop(EndpointType, "a")
+		c.nack(c.expect("RouteConfiguration edge=edge:B1"), "no")
+		c.ask(RouteType, "edge")
+		c.take("RouteConfiguration edge=edge:A0B0")
+		r.set(13, both("2"))
+		c.take("RouteConfiguration edge=edge:B2")
 	})
 }
