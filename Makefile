@@ -39,7 +39,7 @@ demo: build
 bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
 
-# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in hours: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
+# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in half an hour: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
 # Without ARGS also what it costs to read load reports (docs/reports.md) and to render (docs/scale.md).
 bench-xds: build
 	@$(with_envoy) $(BUILD)/rampart bench-xds $(ARGS)
