@@ -74,7 +74,7 @@ func (g *group) empty() bool {
 	return true
 }
 
-// entry is one published content of one resource. Everything but until and variants is fixed.
+// entry is one published content of one resource. Everything that is not guarded is fixed once it is published.
 type entry struct {
 	Resource
 	cluster  string
@@ -90,7 +90,7 @@ type entry struct {
 	until    int64                // the last revision at which this content was still the published one; meaningless while it is
 	variants map[string]*variant  // the subsets that streams got, by their bits; at most maxVariants are kept
 	covered  map[coverKey]covered // who has what all its parts need
-	uptake   uptake
+	uptake   uptake               // how far it has come
 }
 
 // plain reports whether all streams get the same of it, for as long as it is published.
@@ -292,15 +292,10 @@ func (e *entry) needsAlike(i int, part Part) bool {
 
 // needsOf is the number of what the next entry of the same resource needs.
 func (e *entry) needsOf(next *entry, fresh uint64) uint64 {
-	if e == nil || len(e.Parts) != len(next.Parts) {
-		return fresh
+	if e != nil && slices.EqualFunc(e.Parts, next.Parts, func(a, b Part) bool { return slices.Equal(a.Needs, b.Needs) }) {
+		return e.needs
 	}
-	for i, part := range next.Parts {
-		if !e.needsAlike(i, part) {
-			return fresh
-		}
-	}
-	return e.needs
+	return fresh
 }
 
 // publish applies an update and has every stream that wants what changed look at it. It returns the

@@ -58,9 +58,14 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 		if met {
 			since, met = one.metSince(soughtLayers, reached, now)
 		}
-		standing.add(one, want, met)
 		if met {
+			standing.Met++
 			standing.LastAck = latest(standing.LastAck, latest(since, rest.LastAck))
+		} else {
+			standing.waits(one)
+		}
+		if one.refuses(want) {
+			standing.Rejected++
 		}
 	}
 	until = untilOf(soughtOthers, until)
@@ -72,15 +77,10 @@ func (g *group) stand(want []Requirement, reached int64, now time.Time) Standing
 	return standing
 }
 
-// add counts a stream, and names it if it waits and few were named before.
-func (s *Standing) add(one *session, want []Requirement, met bool) {
-	if met {
-		s.Met++
-	} else if len(s.Waiting) < maxWaiting {
+// waits names a stream, if few were named before.
+func (s *Standing) waits(one *session) {
+	if len(s.Waiting) < maxWaiting {
 		s.Waiting = append(s.Waiting, one.proxy())
-	}
-	if one.refuses(want) {
-		s.Rejected++
 	}
 }
 

@@ -80,24 +80,26 @@ func TestWhatIsNotPublishedIsMetByNobody(t *testing.T) {
 	})
 }
 
+// poolAndLayer is what a step waits for: the pool a, and a layer at a revision.
+func poolAndLayer(layer string, revision int64) []Requirement {
+	return []Requirement{{Key: Key{ClusterType, "a"}}, {Key: Key{RuntimeType, layer}, Revision: revision}}
+}
+
 // A change that is taken back before it was sent leaves streams with what is published again, and nothing to answer.
 func TestALayerThatIsPublishedAgainIsMetByThoseWhoHaveIt(t *testing.T) {
 	opened(t, func(r *rig) {
 		defer r.proving()()
-		want := func(revision int64) []Requirement {
-			return []Requirement{{Key: Key{ClusterType, "a"}}, {Key: Key{RuntimeType, "shop"}, Revision: revision}}
-		}
 		r.set(11, cluster("a", "1"), layer("shop", "k=1"))
 		c := r.client("n1")
 		c.ask(ClusterType)
 		c.take("Cluster a=1")
 		c.ask(RuntimeType, "shop")
 		m := c.expect("Runtime shop=shop:k=1/3s")
-		if got := r.standing(want(11)...); got != "0 of 1, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 11)...); got != "0 of 1, 0 rejected" {
 			t.Errorf("before the ACK: %s", got)
 		}
 		c.ack(m)
-		if got := r.standing(want(11)...); got != "1 of 1, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 11)...); got != "1 of 1, 0 rejected" {
 			t.Errorf("after the ACK: %s", got)
 		}
 		r.set(12, layer("shop", "k=2"))
@@ -108,12 +110,12 @@ func TestALayerThatIsPublishedAgainIsMetByThoseWhoHaveIt(t *testing.T) {
 		m = c.expect("Runtime shop=shop:k=4/3s")
 		r.set(15, layer("shop", "k=5"))
 		r.set(16, layer("shop", "k=4"))
-		if got := r.standing(want(16)...); got != "0 of 1, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 16)...); got != "0 of 1, 0 rejected" {
 			t.Errorf("sent, not answered: %s", got)
 		}
 		c.ack(m)
 		c.quiet()
-		if got := r.standing(want(16)...); got != "1 of 1, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 16)...); got != "1 of 1, 0 rejected" {
 			t.Errorf("it was answered, as what it was before: %s", got)
 		}
 	})
@@ -123,16 +125,13 @@ func TestALayerThatIsPublishedAgainIsMetByThoseWhoHaveIt(t *testing.T) {
 func TestOneWhoComesIsLookedAtForAllThatIsWanted(t *testing.T) {
 	opened(t, func(r *rig) {
 		defer r.proving()()
-		want := func(revision int64) []Requirement {
-			return []Requirement{{Key: Key{ClusterType, "a"}}, {Key: Key{RuntimeType, "shop"}, Revision: revision}}
-		}
 		r.set(11, cluster("a", "1"), layer("shop", "k=1"))
 		first := r.client("n1")
 		first.ask(ClusterType)
 		first.take("Cluster a=1")
 		first.ask(RuntimeType, "shop")
 		first.take("Runtime shop=shop:k=1/3s")
-		if got := r.standing(want(11)...); got != "1 of 1, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 11)...); got != "1 of 1, 0 rejected" {
 			t.Errorf("one has all: %s", got)
 		}
 		r.set(12, layer("shop", "k=2"))
@@ -140,12 +139,12 @@ func TestOneWhoComesIsLookedAtForAllThatIsWanted(t *testing.T) {
 		second := r.client("n2")
 		second.ask(RuntimeType, "shop")
 		second.take("Runtime shop=shop:k=2/3s")
-		if got := r.standing(want(12)...); got != "1 of 2, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 12)...); got != "1 of 2, 0 rejected" {
 			t.Errorf("the second lacks the cluster: %s", got)
 		}
 		second.ask(ClusterType)
 		second.take("Cluster a=1")
-		if got := r.standing(want(12)...); got != "2 of 2, 0 rejected" {
+		if got := r.standing(poolAndLayer("shop", 12)...); got != "2 of 2, 0 rejected" {
 			t.Errorf("both have all: %s", got)
 		}
 	})

@@ -164,9 +164,7 @@ func (c *crowd) drop(one *session) {
 }
 
 func (c *crowd) compare() {
-	want := []Requirement{{Key: Key{ClusterType, "a"}}, {Key: Key{RuntimeType, "shop"}, Revision: c.revision}}
-	before := c.revision - 1
-	for _, want := range [][]Requirement{want, {want[0], {Key: want[1].Key, Revision: before}}} {
+	for _, want := range [][]Requirement{poolAndLayer("shop", c.revision), poolAndLayer("shop", c.revision-1)} {
 		said := c.s.Standing("edge", want)
 		found, unsure := Standing{}, false
 		g := c.s.find("edge")

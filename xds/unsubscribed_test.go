@@ -115,7 +115,7 @@ func TestALayerTakenBackInTheAnswerToAHeartbeatIsMetNoMore(t *testing.T) {
 		c.take("Cluster a=1")
 		c.ask(RuntimeType, "l1")
 		c.take("Runtime l1=l1:k/3s")
-		want := []Requirement{{Key: Key{ClusterType, "a"}}, {Key: Key{RuntimeType, "l1"}, Revision: 11}}
+		want := poolAndLayer("l1", 11)
 		if got := r.standing(want...); got != "1 of 1, 0 rejected" {
 			t.Errorf("it has all: %s", got)
 		}

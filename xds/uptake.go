@@ -62,11 +62,10 @@ func (g *group) standCounted(want []Requirement, layer *sought, others *verdict)
 	u := &layer.e.uptake
 	standing := others.standing
 	standing.Met, standing.LastAck = u.whole, latest(standing.LastAck, u.last)
+	waiting := min(maxWaiting, standing.Connected-standing.Met)
 	for _, one := range g.sessions {
-		if standing.Met < standing.Connected && len(standing.Waiting) < maxWaiting {
-			if !one.took(layer) {
-				standing.Waiting = append(standing.Waiting, one.proxy())
-			}
+		if len(standing.Waiting) < waiting && !one.took(layer) {
+			standing.waits(one)
 		}
 		if one.refuses(want) {
 			standing.Rejected++

@@ -141,7 +141,7 @@ type Requirement struct {
 type Standing struct {
 	Connected, Met, Rejected int
 	Waiting                  []Proxy // up to three that do not meet them, the longest connected first
-	LastAck                  time.Time
+	LastAck                  time.Time // the newest by those that meet them or, where only a layer is lacking, of the rest
 }
 
 // Rejection is a version that a proxy refused, in the proxy's own words.
