@@ -140,7 +140,7 @@ type Requirement struct {
 // Standing is how far a group's proxies have come with some Requirements.
 type Standing struct {
 	Connected, Met, Rejected int
-	Waiting                  []Proxy // up to three that do not meet them, the longest connected first
+	Waiting                  []Proxy   // up to three that do not meet them, the longest connected first
 	LastAck                  time.Time // the newest by those that meet them or, where only a layer is lacking, of the rest
 }
 
