@@ -59,15 +59,18 @@ func someState(t *rapid.T) *policy.Served {
 	s := shop()
 	green := s.Service.Backends["green"]
 	green.Revision = some("revision", "v2", "v3")
-	green.Endpoints = []string{some("green", "10.0.0.2:8080", "10.0.0.3:8080")}
-	green.Protocol = s.Service.Backends["blue"].Protocol
 	s.Service.Backends["green"] = green
 	s.Live.Definition.Endpoints = []string{some("blue", "10.0.0.1:8080", "10.0.0.4:8080")}
 	s.Service.Hosts = []string{some("host", "shop.example.com", "shop.example.org")}
+	if orca := some("quality", "", "score"); orca != "" {
+		s.Service.Analysis.Quality = []policy.Quality{{ORCA: orca}}
+	}
 	if rapid.Bool().Draw(t, "release") {
+		candidate := arm(s.Service, "green")
+		candidate.Definition.Endpoints = []string{some("candidate", "10.0.0.2:8080", "10.0.0.3:8080")} // the document may be newer
 		s.Release = &policy.Release{
 			ID: some("id", "green-2", "green-3"), Phase: policy.Shifting, Weight: policy.Weight(rapid.IntRange(0, 10_000).Draw(t, "weight")),
-			Candidate: arm(s.Service, "green"),
+			Candidate: candidate,
 		}
 	}
 	return s
