@@ -70,6 +70,9 @@ func (s *session) pick(t *interest, now time.Time) *flight {
 	if !t.hungry() {
 		return nil
 	}
+	if s.spares(t, now) {
+		return nil
+	}
 	if t.fresh && t.flying == 0 {
 		if f := s.pickAll(t, now); f != nil {
 			return f
@@ -86,6 +89,20 @@ func (s *session) pick(t *interest, now time.Time) *flight {
 
 // hungry reports whether there may be something to send.
 func (t *interest) hungry() bool { return len(t.dirty) > 0 || t.fresh || t.owed || len(t.suspects) > 0 }
+
+// spares reports whether clusters that are not published any more are left to a proxy that comes back a moment longer. Its routes of an earlier stream may name them, and
+// a response of the state of the world without them takes them away; the new routes go meanwhile.
+func (s *session) spares(t *interest, now time.Time) bool {
+	until := s.came.Add(resumeWait)
+	if t.url != ClusterType || !t.full || !t.fresh || !t.brought || t.wildcard || !now.Before(until) {
+		return false
+	}
+	if len(s.group.pack(s.server.seeds, t).missing) == 0 {
+		return false
+	}
+	s.lookAt(until)
+	return true
+}
 
 // pickSome collects what is to be looked at.
 func (s *session) pickSome(t *interest, now time.Time) *flight {

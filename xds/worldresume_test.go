@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
@@ -39,6 +40,36 @@ func TestAReplicaThatIsBehindSendsNothingOlderThanAClientHolds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The routes that it has name clusters that are gone: it has to have read the new ones before it loses those.
+func TestAClientThatComesBackReadsItsRoutesBeforeItLosesClusters(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("blue", "1"), route("blue only"))
+		back := r.worldClient("app")
+		brought := func(url string) *discoveryv3.DiscoveryResponse {
+			return &discoveryv3.DiscoveryResponse{TypeUrl: url, VersionInfo: "c1.9/0123456789abcdef"}
+		}
+		back.resume(brought(ClusterType), "blue", "green")
+		back.resume(brought(RouteType), "edge")
+		back.take("RouteConfiguration blue only", "edge")
+		back.quiet()
+		time.Sleep(resumeWait)
+		back.take("Cluster 1", "blue", "green")
+	})
+}
+
+// There is nothing to lose: then nothing waits.
+func TestAClientThatComesBackToAllItsClustersIsAnsweredAtOnce(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("blue", "1"))
+		back := r.worldClient("app")
+		back.resume(&discoveryv3.DiscoveryResponse{TypeUrl: ClusterType, VersionInfo: "c1.9/0123456789abcdef"}, "blue")
+		back.take("Cluster 1", "blue")
+		fresh := r.worldClient("new")
+		fresh.ask(ClusterType, "blue", "green")
+		fresh.take("Cluster 1", "blue", "green")
+	})
 }
 
 // A gRPC library has a stream for each service that it uses.
