@@ -50,7 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_rejections_total", Help: "xDS responses that proxies rejected, by type."}, []string{"type"}),
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_xds_heartbeats_total", Help: "Dead-man heartbeats sent to proxies."}),
 		queries:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_queries_total", Help: "Prometheus queries asked for both arms, by result."}, []string{"result"}),
-		limits:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_limited_total", Help: "Streams that were ended because they asked for more than they may, by limit."}, []string{"limit"}),
+		limits:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_limited_total", Help: "Streams that were ended because they asked for more than they may, or neither answered nor read for too long, by limit."}, []string{"limit"}),
 	}
 	m.routes.register(r)
 	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries, m.limits)

@@ -64,6 +64,22 @@ func TestTooManyStreamsAreRefusedAndCounted(t *testing.T) {
 	})
 }
 
+func TestTooManyStreamsOfOneNodeAreRefusedAndCounted(t *testing.T) {
+	limited(t, Limits{NodeStreams: 2}, func(r *rig) {
+		for range 2 {
+			c := r.client("n1")
+			c.ask(ClusterType)
+			c.take("Cluster a=1")
+		}
+		third, other := r.client("n1"), r.client("n2")
+		third.ask(ClusterType)
+		wantEnd(t, third, codes.ResourceExhausted, `node "n1" has 2 streams`)
+		r.wantExceeded("nodestreams")
+		other.ask(ClusterType)
+		other.take("Cluster a=1")
+	})
+}
+
 func TestTooManyTypesEndTheStreamAndAreCounted(t *testing.T) {
 	limited(t, Limits{Types: 2}, func(r *rig) {
 		c := r.client("n1")
@@ -334,6 +350,7 @@ func TestAProxyThatReadsNothingIsCutThoughItReports(t *testing.T) {
 			r.s.Touch("stuck", time.Now())
 			time.Sleep(time.Second)
 		}
+		r.wantExceeded("reading")
 		synctest.Wait()
 		if p := r.s.Proxies(); len(p) != 1 || p[0].Node != "healthy" {
 			t.Errorf("the stuck proxy is still there: %+v", p)

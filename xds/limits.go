@@ -17,6 +17,7 @@ import (
 // field means its default.
 type Limits struct {
 	Streams           int // of discovery that are open at once. Default 20,000
+	NodeStreams       int // the same of one node id. A gRPC client has one for each service that it uses. Default 1,000
 	ConnectionStreams int // of any kind on one connection. Default 100
 	Types             int // that a stream may ask for. Default 32
 	Names             int // that a stream may ask for of a type. Default 200,000
@@ -28,7 +29,7 @@ type Limits struct {
 // WithDefaults fills in what is zero.
 func (l Limits) WithDefaults() Limits {
 	return Limits{
-		Streams: cmp.Or(l.Streams, 20_000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
+		Streams: cmp.Or(l.Streams, 20_000), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
 		Types: cmp.Or(l.Types, 32), Names: cmp.Or(l.Names, 200_000), Layers: cmp.Or(l.Layers, 1024),
 		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20),
 	}
@@ -95,16 +96,20 @@ func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
 // stream, for too long. A proxy that only answers nothing but reports load stays, and holds the
 // climb; but not one that reads nothing either.
 func (s *Server) expelSilent(now time.Time) {
+	var expelled []Event
 	s.each(func(one *session) {
 		owing, since := one.owing()
-		if quiet := now.Sub(latest(since, one.lastSeen())); owing && quiet > s.silentAfter {
-			one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second)))
+		quiet := now.Sub(latest(since, one.lastSeen()))
+		if owing && quiet > s.silentAfter && one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second))) {
+			expelled = append(expelled, one.over("silence"))
 		}
-		if began := one.writing.Load(); began != 0 && now.Sub(s.epoch)-time.Duration(began) > s.silentAfter {
-			one.kick(status.Errorf(codes.DeadlineExceeded, "it has read nothing of a response for %s", s.silentAfter))
+		began := one.writing.Load()
+		if began != 0 && now.Sub(s.epoch)-time.Duration(began) > s.silentAfter && one.kick(status.Errorf(codes.DeadlineExceeded, "it has read nothing of a response for %s", s.silentAfter)) {
+			expelled = append(expelled, one.over("reading"))
 		}
 		one.fold(now)
 	})
+	s.report(expelled...)
 	for _, g := range s.all() {
 		g.mu.Lock()
 		g.tidy(now)

@@ -168,11 +168,12 @@ func (s *session) mark(key Key, why cause) bool {
 	return true
 }
 
-// kick ends the stream. Only the first reason counts.
-func (s *session) kick(err error) {
-	if s.reason.CompareAndSwap(nil, &err) {
+// kick ends the stream. Only the first reason counts; it reports whether this is it.
+func (s *session) kick(err error) (first bool) {
+	if first = s.reason.CompareAndSwap(nil, &err); first {
 		s.leash.end()
 	}
+	return first
 }
 
 // lookAt moves the time of the next look forward to at.

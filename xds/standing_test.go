@@ -331,5 +331,6 @@ func TestAStreamThatNeverSaysWhoseItIsEnds(t *testing.T) {
 		c.quiet()
 		time.Sleep(time.Millisecond)
 		wantEnd(t, c, codes.DeadlineExceeded, "")
+		r.wantExceeded("silence")
 	})
 }

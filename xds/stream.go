@@ -108,6 +108,9 @@ func (s *Server) discover(on stream, p Protocol) error {
 	silent.Stop()
 	if err != nil {
 		s.tooLarge(err, Event{})
+		if held.cut.Load() {
+			s.report(Event{Kind: LimitExceeded, Limit: "silence"})
+		}
 		return ended(err)
 	}
 	var one *session
@@ -161,10 +164,10 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	g := s.lockGroup(name)
 	one.group = g
 	duplicate, full := s.register(one)
-	if full {
+	if full != nil {
 		g.mu.Unlock()
-		s.report(Event{Kind: LimitExceeded, Node: one.node, Group: name, Limit: "streams"})
-		return nil, status.Errorf(codes.ResourceExhausted, "this server has %d streams: it takes no more", s.limits.Streams)
+		s.report(*full)
+		return nil, status.Error(codes.ResourceExhausted, full.Words)
 	}
 	g.sessions = append(g.sessions, one)
 	g.moves.movedAll()
@@ -178,24 +181,30 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	return one, nil
 }
 
-// register numbers the stream, and reports whether its node has another one. It does nothing when there are as many as may be.
-func (s *Server) register(one *session) (duplicate, full bool) {
+// register numbers the stream, and reports whether its node has another one. When there are as many as may be it does nothing but to say so.
+func (s *Server) register(one *session) (duplicate bool, full *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open >= s.limits.Streams {
-		return false, true
+	n := s.nodes[one.node]
+	switch {
+	case s.open >= s.limits.Streams:
+		event := one.over("streams")
+		event.Words = fmt.Sprintf("this server has %d streams: it takes no more", s.open)
+		return false, &event
+	case n == nil:
+		n = &node{}
+		s.nodes[one.node] = n
+	case n.streams >= s.limits.NodeStreams:
+		event := one.over("nodestreams")
+		event.Words = fmt.Sprintf("node %q has %d streams: it gets no more", one.node, n.streams)
+		return false, &event
 	}
 	s.open++
 	s.streams++
 	one.id = s.streams
-	n := s.nodes[one.node]
-	if n == nil {
-		n = &node{}
-		s.nodes[one.node] = n
-	}
 	n.streams++
 	one.peer = n
-	return n.streams > 1, false
+	return n.streams > 1, nil
 }
 
 // part ends a session.

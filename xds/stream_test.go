@@ -82,6 +82,18 @@ func TestASilentProxyThatOwesAnAnswerIsDisconnected(t *testing.T) {
 	})
 }
 
+func TestASilentProxyIsCounted(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, route("1"))
+		c := r.client("silent")
+		c.ask(RouteType, "edge")
+		c.expect("RouteConfiguration edge=1")
+		time.Sleep(time.Minute)
+		wantEnd(t, c, codes.DeadlineExceeded, "")
+		r.wantExceeded("silence")
+	})
+}
+
 func TestAProxyThatReportsOnAnotherStreamIsNotSilent(t *testing.T) {
 	opened(t, func(r *rig) {
 		r.set(11, route("1"))

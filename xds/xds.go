@@ -123,8 +123,8 @@ type Event struct {
 	Type        string
 	Heartbeat   bool
 	Took        time.Duration
-	Words       string // of a proxy that disconnected: why the server ended its stream; empty: it did itself
-	Limit       string // that was exceeded, as the field of Limits in small letters
+	Words       string // of a proxy that disconnected: why the server ended its stream; empty: it did itself. Of a limit: the error
+	Limit       string // that was exceeded: a field of Limits in small letters, "silence" where no answer came in time, "reading" where nothing was read
 }
 
 // Requirement asks that a proxy has ACKed a resource, with all its parts, as it was published at

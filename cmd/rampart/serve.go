@@ -72,9 +72,11 @@ func newServe(a *app) *cobra.Command {
 		usage string
 	}{
 		{&f.limits.Streams, "max-streams", limits.Streams, "discovery streams at once: proxies"},
+		{&f.limits.NodeStreams, "max-node-streams", limits.NodeStreams, "the same of one node id; a gRPC client has one for each service that it uses"},
 		{&f.limits.ConnectionStreams, "max-connection-streams", limits.ConnectionStreams, "streams at once on one connection; an Envoy has three"},
 		{&f.limits.Types, "max-types", limits.Types, "types of resources that one stream may ask for"},
 		{&f.limits.Names, "max-names", limits.Names, "names that one stream may ask for of a type"},
+		{&f.limits.Layers, "max-layers", limits.Layers, "runtime layers that one stream may ask for"},
 		{&f.limits.Requests, "max-requests", limits.Requests, "requests a second of one stream that answer nothing, ten times as many at once"},
 		{&f.limits.RequestBytes, "max-request-bytes", limits.RequestBytes, "bytes of one request; a proxy that comes back names a version for all it has"},
 	} {
@@ -133,7 +135,7 @@ func (f serveFlags) checkLimits() error {
 		name  string
 		value int
 	}{
-		{"streams", f.limits.Streams}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
+		{"streams", f.limits.Streams}, {"node-streams", f.limits.NodeStreams}, {"layers", f.limits.Layers}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
 		{"names", f.limits.Names}, {"requests", f.limits.Requests}, {"request-bytes", f.limits.RequestBytes},
 	} {
 		if l.value < 1 || l.value > math.MaxInt32 {
