@@ -50,6 +50,8 @@ func TestARollingRestartUnderALargeFleetLosesNoStep(t *testing.T) {
 	r.put("services/shop", slow(r.document("blue"))+"analysis: {latency: off}\n")
 	sims := r.simulated(*simulatedSize)
 	release := r.begin().Release.ID
+	step := sims.Watch("ramp.shop.shop/green|blue", 5000)
+	r.put("orders/shop", "advance") // the step is under way while the first one drains
 	for i, id := range []string{"a", "b"} {
 		r.stops[i]()
 		r.until("the fleet with the other replica", func() (bool, error) {
@@ -58,8 +60,6 @@ func TestARollingRestartUnderALargeFleetLosesNoStep(t *testing.T) {
 		})
 		r.stops[i], r.http[i] = r.restartReplica(id, r.servers[i])
 	}
-	step := sims.Watch("ramp.shop.shop/green|blue", 5000)
-	r.put("orders/shop", "advance")
 	if served := r.at(5000); served.Release.ID != release {
 		t.Errorf("release %s became %s", release, served.Release.ID)
 	}
