@@ -331,13 +331,15 @@ func (d *decider) missing(have int, what string) string {
 	return text
 }
 
-// waits notes what the release waits for; the note is saved with the next save, and at once when it says something new.
+// waits notes what the release waits for. The note is saved with whatever else is, and by itself once a tick: how many proxies are missing changes with their ACKs, hundreds
+// of times in a step of a large fleet.
 func (d *decider) waits(r *Release, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if text != r.Waits {
-		r.Waits = text
-		d.out.Save = true
+	if text == r.Waits || d.Elapsed == 0 && !d.out.Save {
+		return
 	}
+	r.Waits = text
+	d.out.Save = true
 }
 
 // StepTime is how long the present phase lasts at least, for display; 0 when only evidence or proxies end it.

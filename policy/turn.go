@@ -5,7 +5,7 @@ import "time"
 // Turn is everything that was read before one decision about one service. Decide depends on nothing else.
 type Turn struct {
 	Now       time.Time     // for outcomes only; nothing is timed by it but keep
-	Elapsed   time.Duration // since this leader's last turn; 0 in its first
+	Elapsed   time.Duration // since this leader's last tick; 0 in its first, and between ticks
 	Revision  int64         // newest etcd revision read: it names what begins now
 	Deadman   time.Duration // the longest of the service's gateways; 0: one of them has none, and its proxies never go back by themselves
 	Served    *Served       // nil: nothing is served

@@ -24,6 +24,7 @@ type metrics struct {
 	steps      prometheus.Histogram
 	releases   *prometheus.HistogramVec
 	pushes     *prometheus.CounterVec
+	pushed     map[string]prometheus.Counter // of pushes, by type URL: a step counts one for each proxy
 	pushToAck  prometheus.Histogram
 	rejections *prometheus.CounterVec
 	heartbeats prometheus.Counter
@@ -51,6 +52,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "rampart_xds_heartbeats_total", Help: "Dead-man heartbeats sent to proxies."}),
 		queries:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_queries_total", Help: "Prometheus queries asked for both arms, by result."}, []string{"result"}),
 		limits:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rampart_xds_limited_total", Help: "Streams that were ended because they asked for more than they may, or neither answered nor read for too long, by limit."}, []string{"limit"}),
+	}
+	m.pushed = map[string]prometheus.Counter{}
+	for _, url := range []string{xds.ClusterType, xds.EndpointType, xds.ListenerType, xds.RouteType, xds.RuntimeType} {
+		m.pushed[url] = m.pushes.WithLabelValues(typeLabel(url))
 	}
 	m.routes.register(r)
 	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries, m.limits)
@@ -80,6 +85,8 @@ func (m *metrics) xdsEvent(e xds.Event) {
 	switch {
 	case e.Kind == xds.ResponseSent && e.Heartbeat:
 		m.heartbeats.Inc()
+	case e.Kind == xds.ResponseSent && m.pushed[e.Type] != nil:
+		m.pushed[e.Type].Inc()
 	case e.Kind == xds.ResponseSent:
 		m.pushes.WithLabelValues(typeLabel(e.Type)).Inc()
 	case e.Kind == xds.ResponseAccepted:

@@ -119,7 +119,9 @@ func (s *session) acceptItem(f *flight, i item, now time.Time) {
 	s.group.losses += i.v.takenBy(i.h, now)
 	i.h.note(i.v, now)
 	delete(s.rejections, Key{f.t.url, i.name})
-	s.moved(f.t, i.name, before)
+	if i.h.extent() != before {
+		s.moved(f.t, i.name, before)
+	}
 }
 
 // note makes v what the stream holds since now, unless it held that all along.
@@ -130,8 +132,11 @@ func (h *holding) note(v *variant, now time.Time) {
 		return
 	}
 	if h.acked != nil && len(v.of.Parts) > 0 {
+		if len(h.earlier) == maxEarlier { // in place: who climbs for long must not leave garbage at each step
+			copy(h.earlier, h.earlier[1:])
+			h.earlier = h.earlier[:maxEarlier-1]
+		}
 		h.earlier = append(h.earlier, ack{h.acked, h.ackedAt})
-		h.earlier = h.earlier[max(0, len(h.earlier)-maxEarlier):]
 	}
 	h.acked, h.ackedAt = v, now
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -23,22 +24,19 @@ const (
 
 // encoded returns the variant as one element of a response of this protocol: the field `resources`,
 // ready to send. The bytes are kept, for all streams that get it. The caller holds the group's mu.
-func (v *variant) encoded(protocol Protocol) []byte {
-	if v.body == nil {
-		v.body = v.append(nil, Delta)
-		v.worldAt = len(v.body) - v.worldSize()
+func (v *variant) encoded(protocol Protocol) mem.Buffer {
+	if v.bodies[protocol] == nil {
+		whole := v.append(nil, Delta)
+		v.bodies[Delta], v.bodies[StateOfTheWorld] = mem.SliceBuffer(whole), mem.SliceBuffer(whole[len(whole)-v.worldSize():])
 	}
-	if protocol == StateOfTheWorld {
-		return v.body[v.worldAt:]
-	}
-	return v.body
+	return v.bodies[protocol]
 }
 
 // beatBytes returns the heartbeat: the same name, version and TTL without the resource (xDS
 // protocol, Resource TTL). The caller holds the group's mu.
-func (v *variant) beatBytes() []byte {
+func (v *variant) beatBytes() mem.Buffer {
 	if v.beat == nil {
-		v.beat = appendText(nil, fieldResources, v.head())
+		v.beat = mem.SliceBuffer(appendText(nil, fieldResources, v.head()))
 	}
 	return v.beat
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/mem"
 )
 
 // group is what one group of proxies gets, and the streams that get it. Its mutex guards the group,
@@ -114,9 +116,8 @@ type variant struct {
 	included bits   // fixed
 	kept     []Part // fixed: former contents of parts whose needs the stream does not meet yet
 
-	body    []byte // guarded by the group's mu: see encoded; nil until first sent alone
-	beat    []byte // guarded by the group's mu: the same without the resource itself; nil until first sent
-	worldAt int    // guarded by the group's mu: where in body the element of the state of the world begins
+	bodies [2]mem.Buffer // guarded by the group's mu: see encoded; nil until first sent alone
+	beat   mem.Buffer    // guarded by the group's mu: the same without the resource itself; nil until first sent
 }
 
 func newEntry(r Resource, cluster string, revision int64) *entry {

@@ -5,17 +5,20 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"google.golang.org/grpc/mem"
 )
 
 // message writes a flight's response. Resources are in it as the bytes that all streams share. The caller holds group.mu.
 func (s *session) message(f *flight) *frame {
-	m, reached := newFrame(), s.server.published.Load()
-	head, nonce := make([]byte, 0, 128), [16]byte{}
+	m, reached, nonce := newFrame(), s.server.published.Load(), [16]byte{}
+	var head []byte
 	if s.protocol == StateOfTheWorld {
-		head = appendHead(head, fmt.Sprintf("%s/%016x", reached.text, s.addWorld(m, f)), f.t.url)
+		head = appendHead(nil, fmt.Sprintf("%s/%016x", reached.text, s.addWorld(m, f)), f.t.url)
 	} else {
 		s.addDelta(m, f)
-		head = append(head, reached.head(f.t.url)...)
+		shared := reached.head(f.t.url)
+		head = append(make([]byte, 0, len(shared)+len(nonce)), shared...)
 	}
 	head = appendText(head, responseNonce, appendNonce(nonce[:0], f.nonce))
 	for _, i := range f.items {
@@ -23,7 +26,7 @@ func (s *session) message(f *flight) *frame {
 			head = appendText(head, responseRemoved, i.name)
 		}
 	}
-	m.add(head)
+	m.add(mem.SliceBuffer(head))
 	return m
 }
 

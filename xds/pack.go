@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"google.golang.org/grpc/mem"
 )
 
 // pack is all that streams which want the same get of a type when they come, encoded once for all of them.
@@ -16,7 +18,7 @@ type pack struct {
 	claims  sum      // fixed: of the plain ones' names and contents
 
 	// Guarded by the group's mu.
-	encoded [2][]byte // by protocol; nil: not now
+	encoded [2]mem.Buffer // by protocol; nil: not now
 	used    time.Time
 }
 
@@ -41,7 +43,7 @@ func (g *group) pack(s seeds, t *interest) *pack {
 }
 
 // bytes returns the encoded resources of a pack. The caller holds mu.
-func (g *group) bytes(p *pack, protocol Protocol, now time.Time) []byte {
+func (g *group) bytes(p *pack, protocol Protocol, now time.Time) mem.Buffer {
 	p.used = now
 	if p.encoded[Delta] == nil && p.encoded[StateOfTheWorld] == nil {
 		g.packs = append(g.packs, p)
@@ -55,7 +57,7 @@ func (g *group) bytes(p *pack, protocol Protocol, now time.Time) []byte {
 		for _, e := range p.plain {
 			all = e.full.append(all, protocol)
 		}
-		p.encoded[protocol] = all
+		p.encoded[protocol] = mem.SliceBuffer(all)
 	}
 	return p.encoded[protocol]
 }
@@ -66,7 +68,7 @@ func (g *group) tidy(now time.Time) {
 		if now.Sub(p.used) < packKept {
 			return false
 		}
-		p.encoded = [2][]byte{}
+		p.encoded = [2]mem.Buffer{}
 		return true
 	})
 }

@@ -30,7 +30,8 @@ func (s *session) guard(run func()) {
 // sendOut sends until there is nothing more. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
 func (s *session) sendOut() {
 	for {
-		f, m, mayWait := s.upcoming(s.server.now())
+		now := s.server.now()
+		f, m, mayWait := s.upcoming(now)
 		switch {
 		case f == nil && s.server.queue.rest(s):
 			continue
@@ -38,21 +39,21 @@ func (s *session) sendOut() {
 			return
 		case mayWait:
 			go s.guard(func() {
-				if s.deliver(f, m) {
+				if s.deliver(f, m, now) {
 					s.sendOut()
 				}
 			})
 			return
 		}
-		if !s.deliver(f, m) {
+		if !s.deliver(f, m, now) {
 			return
 		}
 	}
 }
 
-// deliver sends one message and reports whether the stream lives.
-func (s *session) deliver(f *flight, m *frame) bool {
-	s.writing.Store(int64(s.server.now().Sub(s.server.epoch)) | 1) // never 0
+// deliver sends one message, made at this time, and reports whether the stream lives.
+func (s *session) deliver(f *flight, m *frame, now time.Time) bool {
+	s.writing.Store(int64(now.Sub(s.server.epoch)) | 1) // never 0
 	err := s.stream.SendMsg(m)
 	s.writing.Store(0)
 	if err != nil {

@@ -162,7 +162,7 @@ func TestStreamsWithAllPartsShareOneEncoding(t *testing.T) {
 	if first, second := e.variant(one), e.variant(one); first != second {
 		t.Error("a subset is encoded for each stream that gets it")
 	}
-	a, b := e.full.encoded(Delta), e.full.encoded(Delta)
+	a, b := e.full.encoded(Delta).ReadOnlyData(), e.full.encoded(Delta).ReadOnlyData()
 	if &a[0] != &b[0] {
 		t.Error("the encoding is not shared")
 	}

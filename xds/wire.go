@@ -127,10 +127,10 @@ func newFrame() *frame {
 	return f
 }
 
-func (f *frame) add(b []byte) {
-	if len(b) > 0 {
-		f.buffers = append(f.buffers, mem.SliceBuffer(b))
-		f.size += len(b)
+func (f *frame) add(b mem.Buffer) {
+	if b.Len() > 0 {
+		f.buffers = append(f.buffers, b)
+		f.size += b.Len()
 	}
 }
 
