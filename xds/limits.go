@@ -65,8 +65,7 @@ const (
 	maxHeaderBytes   = 16 << 10
 	streamWindow     = 256 << 10
 	connectionWindow = 1 << 20
-	readBuffer       = 4 << 10  // a message at rest is an ACK of 60 bytes; larger ones are read past it
-	writeBuffer      = 16 << 10 // a step is some hundred bytes, what a proxy gets that comes may be many MB; grpc-go takes twice this for as long as it writes
+	readBuffer       = 4 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
 )
 
 // GRPCOptions returns the options that a grpc.Server for proxies needs. Messages of other services
@@ -87,7 +86,6 @@ func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ReadBufferSize(readBuffer),
-		grpc.WriteBufferSize(writeBuffer),
 		grpc.InTapHandle(leashed),
 	}
 }

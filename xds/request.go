@@ -60,14 +60,14 @@ func (s *session) delta(t *interest, r *request, first bool) {
 		return
 	}
 	var gone, come []string
-	all, none := false, false
+	none := false
 	r.eachName(deltaUnsubscribe, func(name []byte) {
 		if none = none || string(name) == wildcardName; string(name) != wildcardName {
 			gone = append(gone, string(name))
 		}
 	})
 	r.eachSubscribed(func(name []byte) {
-		if all = all || string(name) == wildcardName; string(name) != wildcardName {
+		if string(name) != wildcardName {
 			come = append(come, string(name))
 		}
 	})
@@ -76,7 +76,7 @@ func (s *session) delta(t *interest, r *request, first bool) {
 	}
 	s.unsubscribe(t, gone, come)
 	s.subscribe(t, come)
-	if all {
+	if r.everything {
 		s.subscribeAll(t)
 	}
 }
@@ -120,8 +120,7 @@ func (s *session) named(t *interest, r *request) (wanted *nameSet, all bool) {
 		return nil, !t.named
 	}
 	t.named = true
-	r.eachSubscribed(func(name []byte) { all = all || string(name) == wildcardName })
-	return s.library(t).first(r), all
+	return s.library(t).first(r), r.everything
 }
 
 func (s *session) library(t *interest) *library { return s.group.shelf(t.url).library }
@@ -151,8 +150,7 @@ func differences(before, after *nameSet) (gone, come []string) {
 // subscribeFirst applies a stream's first request of a type.
 func (s *session) subscribeFirst(t *interest, r *request) {
 	t.names = s.library(t).first(r)
-	t.wildcard = r.subscribe == 0 && r.unsubscribe == 0
-	r.eachSubscribed(func(name []byte) { t.wildcard = t.wildcard || string(name) == wildcardName })
+	t.wildcard = r.everything || r.subscribe == 0 && r.unsubscribe == 0
 	if r.protocol == Delta && r.versions > 0 {
 		s.resume(t, r)
 		return

@@ -70,7 +70,8 @@ type request struct {
 
 	data        []byte
 	buffer      mem.Buffer
-	subscribe   int // how many names it subscribes to; in the state of the world, names at all
+	subscribe   int  // how many names it subscribes to; in the state of the world, names at all
+	everything  bool // one of them is the wildcard
 	unsubscribe int
 	versions    int
 }
@@ -154,8 +155,7 @@ func (r *request) deltaField(n protowire.Number, value []byte) error {
 	case deltaType:
 		return r.typed(value)
 	case deltaSubscribe:
-		r.subscribe++
-		return checkName(value)
+		return r.subscribed(value)
 	case deltaUnsubscribe:
 		r.unsubscribe++
 		return checkName(value)
@@ -179,8 +179,7 @@ func (r *request) worldField(n protowire.Number, value []byte) error {
 	case worldNode:
 		r.node = value
 	case worldNames:
-		r.subscribe++
-		return checkName(value)
+		return r.subscribed(value)
 	case worldType:
 		return r.typed(value)
 	case worldNonce:
@@ -191,6 +190,13 @@ func (r *request) worldField(n protowire.Number, value []byte) error {
 		return fmt.Errorf("resource locators are not known here: expected resource_names")
 	}
 	return nil
+}
+
+// subscribed counts a name that is wanted.
+func (r *request) subscribed(name []byte) error {
+	r.subscribe++
+	r.everything = r.everything || string(name) == wildcardName
+	return checkName(name)
 }
 
 // checkName checks a resource's name.
