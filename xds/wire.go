@@ -304,6 +304,13 @@ func (r *request) proxyNode() (*corev3.Node, error) {
 // fields calls do for each field of a message; value is empty unless the field is of bytes.
 func fields(message []byte, do func(n protowire.Number, t protowire.Type, value []byte) error) error {
 	for len(message) > 0 {
+		if n, value, rest, short := shortField(message); short {
+			if err := do(n, protowire.BytesType, value); err != nil {
+				return err
+			}
+			message = rest
+			continue
+		}
 		n, t, size := protowire.ConsumeTag(message)
 		if size < 0 {
 			return protowire.ParseError(size)
@@ -324,6 +331,19 @@ func fields(message []byte, do func(n protowire.Number, t protowire.Type, value 
 		}
 	}
 	return nil
+}
+
+// shortField takes a field of bytes whose tag and length are a byte each, off a message that begins with one. Names and versions are such, and who comes back brings
+// tens of thousands.
+func shortField(message []byte) (n protowire.Number, value, rest []byte, short bool) {
+	if len(message) < 2 || message[0]&0x87 != byte(protowire.BytesType) || message[1] >= 0x80 {
+		return 0, nil, nil, false
+	}
+	n, end := protowire.Number(message[0]>>3), 2+int(message[1])
+	if n == 0 || end > len(message) {
+		return 0, nil, nil, false
+	}
+	return n, message[2:end], message[end:], true
 }
 
 // Field numbers of the responses, the same in both protocols; only delta's says what is removed.
