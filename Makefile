@@ -20,7 +20,7 @@ go_test    := $(GO) test -p 1 -parallel 4 -race -shuffle=on -timeout 15m
 REPS ?= 300# releases per cell of `make bench-judge`
 SEED ?= 1
 
-.PHONY: build envoy prometheus demo bench bench-xds bench-reports bench-scale bench-judge soak test test-etcdctl check lint budget clean
+.PHONY: build envoy prometheus demo bench bench-xds bench-reports bench-scale bench-judge soak fuzz test test-etcdctl check lint budget clean
 
 build:
 	$(GO) build -o $(BUILD)/rampart ./cmd/rampart
@@ -39,11 +39,16 @@ demo: build
 bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
 
-# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. All of it, in half an hour: ARGS="--services 10,1000,10000 --proxies 1000,5000,10000".
-# Without ARGS also what it costs to read load reports (docs/reports.md) and to render (docs/scale.md).
+# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. Without ARGS all of it, in some 40 minutes: also the largest fleet, endpoints that change all
+# the time, real Envoys, what it costs to read load reports (docs/reports.md) and to render (docs/scale.md).
 bench-xds: build
 	@$(with_envoy) $(BUILD)/rampart bench-xds $(ARGS)
-	@$(if $(ARGS),,$(MAKE) --no-print-directory bench-reports bench-scale)
+ifeq ($(ARGS),)
+	@$(BUILD)/rampart bench-xds --services 10,1000 --proxies 10000 --latency 0
+	@$(BUILD)/rampart bench-xds --services 10 --proxies 1000 --churn 1000
+	@$(with_envoy) $(BUILD)/rampart bench-xds --services 10 --envoys 100
+	@$(MAKE) --no-print-directory bench-reports bench-scale
+endif
 
 # What a change costs the serving half and the leader beside up to 10,000 services: docs/scale.md.
 bench-scale:
@@ -64,6 +69,12 @@ test:
 # A fleet of both the newest and the oldest Envoy through many ramps, while a third of it is killed and comes back.
 soak:
 	@$(with_envoy) $(with_oldest) $(GO) test -count=1 -v -timeout 1h -run 'TestAFleet|UnderALargeFleet' ./replica -fleet 50 -ramps 20 -simulated 1000
+
+# Request sequences of any shape, by hostile clients in both protocols: no crash, no leak, no unbounded memory. FUZZ=PACKAGE/NAME fuzzes another test, for as long as FUZZTIME says.
+FUZZ     ?= ./xds/FuzzRequests
+FUZZTIME ?= 10m
+fuzz:
+	$(GO) test -run '^$$' -fuzz '^$(notdir $(FUZZ))$$' -fuzztime $(FUZZTIME) $(dir $(FUZZ))
 
 # Needs an etcdctl of somebody else's, $ETCDCTL or on the PATH: that its users are equals of ours is only shown by the real one.
 test-etcdctl:

@@ -71,6 +71,25 @@ func TestEveryEnvoyOfALargeFleetGetsConnections(t *testing.T) {
 	}
 }
 
+func TestEndpointsThatChangeAllTheTimeAreMeasured(t *testing.T) {
+	got := rampart("bench-xds", "--services", "2", "--proxies", "10", "--churn", "5", "-o", "json")
+	if got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	var c xdsbench.Churn
+	if err := json.Unmarshal([]byte(got.out), &c); err != nil {
+		t.Fatalf("%v: %s", err, got.out)
+	}
+	if c.Puts != 500 || c.Responses <= 0 || c.Responses > 1 || c.Bytes <= 0 || c.CPU <= 0 || c.Took <= 0 {
+		t.Errorf("%+v", c)
+	}
+	var out live
+	if err := newApp(streams{out: &out, err: &out}).tellChurn(c, asTable); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, out.String(), "PUTS/s", "BEHIND ms")
+}
+
 func TestFleetsAreMeasuredBesideTheLimit(t *testing.T) {
 	got := rampart("bench-xds", "--services", "3", "--proxies", "20", "--steps", "2", "--latency", "3", "--rest", "0s", "--pause", "0s", "--idle", "100ms", "-o", "json")
 	if got.status != 0 {

@@ -30,11 +30,12 @@ func newBenchXds(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return a.benchXds(c.Context(), f) },
 	}
 	flags := command.Flags()
-	flags.IntSliceVar(&f.Services, "services", []int{10, 1000}, "services in the world; several are measured one after the other")
+	flags.IntSliceVar(&f.Services, "services", []int{10, 1000, 10000}, "services in the world; several are measured one after the other")
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
-	flags.IntVar(&f.Steps, "steps", 12, "steps in each cell")
+	flags.IntVar(&f.Steps, "steps", 30, "steps in each cell")
 	flags.IntVar(&f.Latency, "latency", 200, "steps of the first cell, whose times are told")
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
+	flags.IntVar(&f.Endpoints, "churn", 0, "instead of all that: what it costs the first fleet in the first world that a backend of so many endpoints changes 100 times a second")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
 	flags.DurationVar(&f.Pause, "pause", 100*time.Millisecond, "between two steps")
 	flags.DurationVar(&f.Idle, "idle", 6*time.Second, "over which the use at rest is told")
@@ -69,6 +70,13 @@ func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
 			return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
 		}
 		return errors.Join(a.tellReal(real, f.output), os.RemoveAll(folder))
+	}
+	if f.Endpoints > 0 {
+		churn, err := xdsbench.RunChurn(ctx, f.Config)
+		if err != nil {
+			return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
+		}
+		return errors.Join(a.tellChurn(churn, f.output), os.RemoveAll(folder))
 	}
 	cells := []xdsbench.Cell{}
 	err = xdsbench.Run(ctx, f.Config, func(c xdsbench.Cell) { cells = append(cells, c) })
@@ -109,6 +117,21 @@ func (a *app) tellReal(real xdsbench.Real, output format) error {
 	a.printTable(table{
 		{"S", "REAL ENVOYS", "LOAD", "STEPS", "p50 ms", "p99 ms", "MAX"},
 		{fmt.Sprint(real.Services), fmt.Sprint(real.Envoys), real.Load, fmt.Sprint(len(sorted)), millis(of(sorted, 0.5)), millis(of(sorted, 0.99)), millis(of(sorted, 1))},
+	})
+	return nil
+}
+
+// tellChurn prints what endpoints that change all the time cost.
+func (a *app) tellChurn(c xdsbench.Churn, output format) error {
+	if output != asTable {
+		return a.printValue(output, c)
+	}
+	a.printTable(table{
+		{"S", "N", "ENDPOINTS", "LOAD", "PUTS/s", "RESPONSES A PROXY/s", "KiB A PROXY/s", "CPU ms A PUT", "BEHIND ms"},
+		{
+			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), fmt.Sprint(c.Endpoints), c.Load, fmt.Sprintf("%.0f", float64(c.Puts)/c.Took.Seconds()),
+			fmt.Sprintf("%.1f", c.Responses*float64(c.Puts)/c.Took.Seconds()), fmt.Sprintf("%.0f", float64(c.Bytes)*float64(c.Puts)/c.Took.Seconds()/1024), millis(c.CPU), millis(c.Behind),
+		},
 	})
 	return nil
 }

@@ -17,17 +17,18 @@ import (
 
 // Config says what is measured.
 type Config struct {
-	Self     string        // the rampart binary
-	Folder   string        // an empty one for everything
-	Services []int         // worlds
-	Proxies  []int         // fleets, in each world
-	Steps    int           // per cell
-	Latency  int           // steps of the first fleet in the first world, instead
-	Envoys   int           // real ones, for RunReal
-	Rest     time.Duration // from the last proxy connected until memory is read
-	Pause    time.Duration // between steps
-	Idle     time.Duration // over which the use at rest is told
-	Tell     func(format string, args ...any)
+	Self      string        // the rampart binary
+	Folder    string        // an empty one for everything
+	Services  []int         // worlds
+	Proxies   []int         // fleets, in each world
+	Steps     int           // per cell
+	Latency   int           // steps of the first fleet in the first world, instead
+	Envoys    int           // real ones, for RunReal
+	Endpoints int           // of the backend that changes, for RunChurn
+	Rest      time.Duration // from the last proxy connected until memory is read
+	Pause     time.Duration // between steps
+	Idle      time.Duration // over which the use at rest is told
+	Tell      func(format string, args ...any)
 }
 
 // Cell is one fleet in one world: what rampart cost, and what the limit.
