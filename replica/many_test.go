@@ -35,9 +35,16 @@ func TestABatchBehindWhichMoreHasArrivedWaitsForIt(t *testing.T) {
 	if got := serving.revision(); got != at+3 {
 		t.Error("a deleted permit waits")
 	}
-	serving.follow(store.Batch{Revision: at + 4, More: true, Changes: []store.Change{served}})
-	serving.goOn()
+	serving.follow(store.Batch{Revision: at + 4, More: true, Changes: []store.Change{{Kind: store.ServiceDoc, Name: "shop", Mod: at + 4}}})
 	if got := serving.revision(); got != at+4 {
+		t.Error("the document of a running release waits, which may take it back")
+	}
+	serving.follow(store.Batch{Revision: at + 5, More: true, Changes: []store.Change{served, {Kind: store.ServiceDoc, Name: "cart", Mod: at + 5}}})
+	if got := serving.revision(); got != at+4 {
+		t.Error("another document does not wait")
+	}
+	serving.goOn()
+	if got := serving.revision(); got != at+5 {
 		t.Error("it is forgotten when nothing comes behind it")
 	}
 }

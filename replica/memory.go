@@ -15,18 +15,28 @@ const (
 // giveBack returns memory to the system when a storm of connections is over. An Envoy says 60 kB of itself when it comes, so a fleet that comes at once leaves as much
 // garbage as it will ever need memory, and Go's collector would keep it for later.
 func (r *Replica) giveBack(ctx context.Context) error {
-	given, before := -storm, 0 // the first calm is that after the start
+	w := weather{given: -storm} // the first calm is that after the start
 	for sleep(ctx, calmEvery) {
-		now := r.xds.Connected()
-		// Beside 10,000 services those who are connected are still being sent what they asked for when no more of them come.
-		if now == before && abs(now-given) >= max(storm, now/10) && r.xds.Count().Pending <= now/10 {
+		if w.calm(r.xds.Connected(), func() int { return r.xds.Count().Pending }) {
 			runtime.GC() // what pools keep outlives one collection
 			debug.FreeOSMemory()
-			given = now
 		}
-		before = now
 	}
 	return nil
+}
+
+// weather is how many proxies were connected when memory was last given back, and when they were last counted.
+type weather struct{ given, before int }
+
+// calm takes a count of the proxies, and reports whether a storm is over. Beside 10,000 services those who are connected are still being sent what they asked for when no
+// more of them come: so many are pending.
+func (w *weather) calm(now int, pending func() int) bool {
+	over := now == w.before && abs(now-w.given) >= max(storm, now/10) && pending() <= now/10
+	w.before = now
+	if over {
+		w.given = now
+	}
+	return over
 }
 
 func abs(n int) int { return max(n, -n) }

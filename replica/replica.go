@@ -38,8 +38,10 @@ type Config struct {
 	// Drain is over how long the proxies are sent to the other replicas when this one is asked to end; 0: they are cut off.
 	Drain  time.Duration
 	Limits xds.Limits
-	Now    func() time.Time
-	Log    *slog.Logger
+	// SilentAfter is how long a stream may say nothing or read nothing; 0 is xds.Config's default.
+	SilentAfter time.Duration
+	Now         func() time.Time
+	Log         *slog.Logger
 }
 
 // Replica is one rampart process at work.
@@ -66,7 +68,7 @@ func New(c Config) (*Replica, error) {
 	m := newMetrics(registry)
 	r := &Replica{config: c, metrics: m}
 	r.xds = xds.New(xds.Config{
-		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
+		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits, SilentAfter: c.SilentAfter,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log, Budget: c.ReportBytes})
@@ -79,7 +81,7 @@ func New(c Config) (*Replica, error) {
 		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Queries: r.queries, Now: c.Now, Log: c.Log,
 	}, r.serving, m)
 	r.reporting = Reporting{Serving: r.serving, ID: c.ID, HTTP: c.HTTP.Addr().String(), TTL: c.LeaderTTL}
-	r.grpc = grpc.NewServer(xds.GRPCOptions(c.Limits, envoy.Codec())...)
+	r.grpc = grpc.NewServer(append(xds.GRPCOptions(c.Limits, envoy.Codec()), r.xds.Admission())...)
 	r.xds.Register(r.grpc)
 	collector.Register(r.grpc)
 	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}

@@ -80,6 +80,14 @@ func hasty(b store.Batch) bool {
 	})
 }
 
+// maybeBack reports whether a batch changes the document of a running release: the wish may have been changed back.
+func (s *state) maybeBack(b store.Batch) bool {
+	return slices.ContainsFunc(b.Changes, func(c store.Change) bool {
+		found := s.services[c.Name]
+		return c.Kind == store.ServiceDoc && found != nil && found.releasing()
+	})
+}
+
 func newState() *state {
 	return &state{services: map[string]*service{}, gateways: map[string]*gateway{}, strays: map[string]string{}, index: newIndex()}
 }

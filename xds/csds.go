@@ -17,8 +17,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// mostConfigs bounds the resources in one answer about proxies.
-const mostConfigs = 100_000
+// What bounds one answer about proxies.
+const (
+	mostConfigs = 100_000  // resources
+	mostBytes   = 64 << 20 // of their contents
+)
 
 // csds is the client status discovery service, by which standard tools ask what proxies have.
 type csds struct{ server *Server }
@@ -55,7 +58,7 @@ func (c csds) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusReque
 			return nil, status.Error(codes.InvalidArgument, "node_matchers: expected node_id with exact, prefix, suffix or contains")
 		}
 	}
-	answer, configs := &statusv3.ClientStatusResponse{}, 0
+	answer, configs, bytes := &statusv3.ClientStatusResponse{}, 0, 0
 	for _, p := range c.server.Proxies() {
 		if !matchesAny(r.NodeMatchers, p.Node) {
 			continue
@@ -64,11 +67,27 @@ func (c csds) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusReque
 		if configs += len(held); configs > mostConfigs {
 			return nil, status.Errorf(codes.ResourceExhausted, "more than %d resources: name fewer proxies with node_matchers", mostConfigs)
 		}
+		if !r.ExcludeResourceContents {
+			bytes += sizeOf(held)
+		}
+		if bytes > mostBytes {
+			return nil, status.Errorf(codes.ResourceExhausted, "more than %d bytes of resources: name fewer proxies with node_matchers, or set exclude_resource_contents", mostBytes)
+		}
 		if there {
 			answer.Config = append(answer.Config, clientConfig(p, held, !r.ExcludeResourceContents))
 		}
 	}
 	return answer, nil
+}
+
+// sizeOf is how many bytes the resources have that a proxy holds.
+func sizeOf(held []Held) (bytes int) {
+	for _, h := range held {
+		if h.has != nil {
+			bytes += h.has.valueSize()
+		}
+	}
+	return bytes
 }
 
 func clientConfig(p Proxy, held []Held, contents bool) *statusv3.ClientConfig {

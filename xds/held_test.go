@@ -93,6 +93,26 @@ func TestStandardToolsAreToldWhatProxiesHave(t *testing.T) {
 	})
 }
 
+func TestAnAnswerToStandardToolsIsBounded(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("big", strings.Repeat("x", mostBytes/8)))
+		for i := range 9 {
+			c := r.client(fmt.Sprint("n", i))
+			c.ask(ClusterType)
+			c.ack(c.next())
+		}
+		synctest.Wait()
+		tool := statusv3.NewClientStatusDiscoveryServiceClient(r.conn)
+		if _, err := tool.FetchClientStatus(r.t.Context(), &statusv3.ClientStatusRequest{}); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "exclude_resource_contents") {
+			t.Errorf("too much is answered with %v", status.Code(err))
+		}
+		bare, err := tool.FetchClientStatus(r.t.Context(), &statusv3.ClientStatusRequest{ExcludeResourceContents: true})
+		if err != nil || len(bare.Config) != 9 {
+			t.Errorf("without contents: %d, %v", len(bare.GetConfig()), err)
+		}
+	})
+}
+
 func TestADrainSendsProxiesAwayAFewAtATime(t *testing.T) {
 	opened(t, func(r *rig) {
 		var clients []*client

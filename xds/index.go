@@ -321,10 +321,18 @@ func (g *group) publish(u Update, origin version) []*session {
 	}
 	concerned := make([]*session, 0, len(g.sessions))
 	for _, s := range g.sessions {
-		if s.published(set, gone) {
+		if s.takes(set, gone) {
 			s.urgent = s.urgent || u.Urgent
 			concerned = append(concerned, s)
 		}
+	}
+	return concerned
+}
+
+// takes is published; a stream that it panics on ends, and no other.
+func (s *session) takes(set, gone []change) (concerned bool) {
+	if err := s.server.contain(s.node, func() error { concerned = s.published(set, gone); return nil }); err != nil {
+		s.kick(err)
 	}
 	return concerned
 }

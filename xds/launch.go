@@ -1,9 +1,11 @@
 package xds
 
+import "math/rand/v2"
+
 // launch counts a flight as sent and returns its message.
 func (s *session) launch(f *flight) *frame {
-	s.nonces++
-	f.nonce = s.nonces
+	s.launched++
+	f.nonce = secretNonce()
 	f.t.last = f.nonce
 	m := s.message(f)
 	f.size = m.size
@@ -28,6 +30,10 @@ func (s *session) launch(f *flight) *frame {
 	}
 	return m
 }
+
+// secretNonce is one that only who has read the response knows: what is answered was read, or a client could pretend that it reads and hold up the senders. math/rand/v2's
+// own source is ChaCha8 with a secret seed.
+func secretNonce() uint64 { return rand.Uint64() | 1 }
 
 // followed has the endpoints go right behind their cluster, without waiting for its ACK, which
 // Envoy holds back until the cluster is warm; and notes that they went.

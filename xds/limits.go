@@ -90,6 +90,14 @@ func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
 	}
 }
 
+// slowest is how many bytes a second a proxy reads at least: who is sent much has more time.
+const slowest = 64 << 10
+
+// patience is how long a stream may owe an answer, or not take what it is sent.
+func (s *session) patience() time.Duration {
+	return s.server.silentAfter + time.Duration(s.unanswered)*time.Second/slowest
+}
+
 // expelSilent disconnects the proxies that owe an answer and from which nothing came, on any
 // stream, for too long. A proxy that only answers nothing but reports load stays, and holds the
 // climb; but not one that reads nothing either.
@@ -98,11 +106,12 @@ func (s *Server) expelSilent(now time.Time) {
 	s.each(func(one *session) {
 		owing, since := one.owing()
 		quiet := now.Sub(latest(since, one.lastSeen()))
-		if owing && quiet > s.silentAfter && one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second))) {
+		if owing && quiet > one.patience() && one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second))) {
 			expelled = append(expelled, one.over("silence"))
 		}
 		began := one.writing.Load()
-		if began != 0 && now.Sub(s.epoch)-time.Duration(began) > s.silentAfter && one.kick(status.Errorf(codes.DeadlineExceeded, "it has read nothing of a response for %s", s.silentAfter)) {
+		if stuck := now.Sub(s.epoch) - time.Duration(began); began != 0 && stuck > one.patience() &&
+			one.kick(status.Errorf(codes.DeadlineExceeded, "it has not read %d bytes of responses within %s", one.unanswered, stuck.Round(time.Second))) {
 			expelled = append(expelled, one.over("reading"))
 		}
 		one.fold(now)

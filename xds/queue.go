@@ -28,7 +28,14 @@ type line struct {
 	first   int
 }
 
-func (l *line) push(s *session) { l.streams = append(l.streams, s) }
+func (l *line) push(s *session) {
+	if l.first > 1024 && l.first > len(l.streams)/2 { // it may never be empty
+		kept := copy(l.streams, l.streams[l.first:])
+		clear(l.streams[kept:])
+		l.streams, l.first = l.streams[:kept], 0
+	}
+	l.streams = append(l.streams, s)
+}
 
 func (l *line) pop() *session {
 	if l.first == len(l.streams) {

@@ -18,7 +18,7 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	first := t == nil
 	if first {
 		if len(s.types) >= s.server.limits.Types {
-			return s.over("types"), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may ask for %d types", r.typeURL, s.server.limits.Types)
+			return s.over("types"), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may ask for %d types (--max-types)", r.typeURL, s.server.limits.Types)
 		}
 		t = s.begin(r.typeURL)
 	}
@@ -28,7 +28,7 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 		s.group.losses++
 	}
 	if !answered && !s.unasked.spend(s.server.limits, now) {
-		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that answer nothing", r.typeURL, s.server.limits.Requests)
+		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that answer nothing (--max-requests)", r.typeURL, s.server.limits.Requests)
 	}
 	most, limit := s.server.limits.names(t)
 	tooMany := max(r.subscribe, r.unsubscribe, r.versions) > most
@@ -43,7 +43,7 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 		s.stirred |= t.bit
 	}
 	if tooMany || t.names.len() > most {
-		return s.over(limit), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d", t.url, most)
+		return s.over(limit), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d (--max-%s)", t.url, most, limit)
 	}
 	return happened, nil
 }

@@ -57,6 +57,7 @@ type Server struct {
 	adopted map[string]struct{} // guarded by mu: other etcd clusters' ids
 	streams uint64              // guarded by mu: how many there ever were
 	open    int                 // guarded by mu: how many there are
+	methods map[string]int      // guarded by mu: streams there are of each method, those that have not said anything included
 }
 
 // node is what the streams of one node id have in common.
@@ -94,7 +95,7 @@ func New(c Config) *Server {
 		cluster: c.Cluster, groupOf: c.Group, held: c.Held, now: c.Now, log: c.Log, events: c.Events,
 		grace: cmp.Or(c.Grace, defaultGrace), silentAfter: cmp.Or(c.SilentAfter, defaultSilentAfter), epoch: c.Now(),
 		limits: c.Limits.WithDefaults(), seeds: newSeeds(), queue: newQueue(),
-		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{},
+		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{}, methods: map[string]int{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -275,12 +276,14 @@ func (s *Server) all() []*group {
 	return groups
 }
 
-// each calls do for every session, under its group's mutex.
+// each calls do for every session, under its group's mutex. One that do panics on ends, and no other.
 func (s *Server) each(do func(*session)) {
 	for _, g := range s.all() {
 		g.mu.Lock()
 		for _, one := range g.sessions {
-			do(one)
+			if err := s.contain(one.node, func() error { do(one); return nil }); err != nil {
+				one.kick(err)
+			}
 		}
 		g.mu.Unlock()
 	}

@@ -38,7 +38,7 @@ type session struct {
 	ranked     [unranked]*interest // those of them that have a rank, by it
 	flights    []*flight           // unanswered responses
 	unanswered int                 // bytes of them
-	nonces     uint64              // responses so far
+	launched   uint64              // responses so far
 	floor      int64               // the newest revision the proxy named; nothing is sent before it is published here
 	foreign    map[string]struct{} // other etcd clusters whose versions the proxy named
 	leaving    map[Key]*departure  // unpublished clusters and endpoints that it still has

@@ -53,8 +53,8 @@ func TestAProxyInSyncCostsNothingPerResource(t *testing.T) {
 		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: ClusterType, InitialResourceVersions: brought[ClusterType]}
 		again := joined(t, s, "edge", fmt.Sprint("n", i), r,
 			&discoveryv3.DeltaDiscoveryRequest{TypeUrl: EndpointType, ResourceNamesSubscribe: names, InitialResourceVersions: brought[EndpointType]})
-		if again.nonces != 0 || again.interest(EndpointType).apart != nil || again.interest(EndpointType).names != sessions[99].interest(EndpointType).names {
-			t.Fatalf("%s was sent %d responses", again.node, again.nonces)
+		if again.launched != 0 || again.interest(EndpointType).apart != nil || again.interest(EndpointType).names != sessions[99].interest(EndpointType).names {
+			t.Fatalf("%s was sent %d responses", again.node, again.launched)
 		}
 		sessions[i] = again
 	}

@@ -189,14 +189,14 @@ func (s *Server) register(one *session) (duplicate bool, full *Event) {
 	switch {
 	case s.open >= s.limits.Streams:
 		event := one.over("streams")
-		event.Words = fmt.Sprintf("this server has %d streams: it takes no more", s.open)
+		event.Words = fmt.Sprintf("this server has %d streams: it takes no more (--max-streams)", s.open)
 		return false, &event
 	case n == nil:
 		n = &node{}
 		s.nodes[one.node] = n
 	case n.streams >= s.limits.NodeStreams:
 		event := one.over("nodestreams")
-		event.Words = fmt.Sprintf("node %q has %d streams: it gets no more", one.node, n.streams)
+		event.Words = fmt.Sprintf("node %q has %d streams: it gets no more (--max-node-streams)", one.node, n.streams)
 		return false, &event
 	}
 	s.open++

@@ -2,6 +2,8 @@ package xds
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -174,13 +176,58 @@ func TestAProxyThatDoesNotReadCostsOnlyItself(t *testing.T) {
 		if n := len(r.s.Proxies()); n != 2 {
 			t.Fatalf("%d proxies", n)
 		}
-		time.Sleep(30 * time.Second)
+		time.Sleep(time.Minute) // at 64 KiB a second it would have read it a little later
+		if n := len(r.s.Proxies()); n != 2 {
+			t.Errorf("%d proxies", n)
+		}
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		if p := r.s.Proxies(); len(p) != 1 || p[0].Node != "healthy" {
 			t.Errorf("the stuck proxy is still there: %+v", p)
 		}
 		_ = conn.Close()
 	})
+}
+
+// Who pretends to have read a response could have the next one wait for it, and a sender with it.
+func TestProxiesThatPretendToReadHoldUpNobody(t *testing.T) {
+	opened(t, func(r *rig) {
+		r.set(11, cluster("big", strings.Repeat("x", 4<<20)), listener("b", strings.Repeat("x", 4<<20)))
+		ctx, cancel := context.WithCancel(r.t.Context())
+		defer cancel()
+		for i := range 2 * runtime.GOMAXPROCS(0) {
+			conn := r.dial()
+			defer conn.Close()
+			stuck, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := requestOf(ClusterType)
+			first.Node = &corev3.Node{Id: fmt.Sprint("stuck", i), Cluster: "edge"}
+			for n, request := range []*discoveryv3.DeltaDiscoveryRequest{first, {TypeUrl: ClusterType, ResponseNonce: "1"}, {TypeUrl: ClusterType, ResponseNonce: "2"}, requestOf(ListenerType)} {
+				if err := stuck.Send(request); err != nil {
+					t.Fatalf("request %d: %v", n, err)
+				}
+				synctest.Wait()
+			}
+		}
+		c := r.client("healthy")
+		c.ask(RouteType, "edge")
+		c.ack(c.next())
+		r.set(12, route("2"))
+		c.take("RouteConfiguration edge=2")
+	})
+}
+
+func TestNoncesCannotBeGuessed(t *testing.T) {
+	seen := map[uint64]bool{}
+	for last := uint64(0); len(seen) < 1000; {
+		next := secretNonce()
+		if seen[next] || next == 0 || next-last < 1<<20 || nonceOf(appendNonce(nil, next)) != next {
+			t.Fatalf("nonce %d after %d", next, last)
+		}
+		seen[next], last = true, next
+	}
 }
 
 func TestAPanicEndsItsOwnStreamOnly(t *testing.T) {
@@ -220,6 +267,24 @@ func TestAPanicInTheGroupingEndsItsOwnStreamOnly(t *testing.T) {
 		good := r.client("good")
 		good.ask(ClusterType)
 		good.take("Cluster")
+	})
+}
+
+func TestAPanicWhileSomethingIsPublishedEndsItsOwnStreamOnly(t *testing.T) {
+	opened(t, func(r *rig) {
+		good, bad := r.client("good"), r.client("bad")
+		for _, c := range []*client{good, bad} {
+			c.ask(ClusterType, "a")
+			c.take("Cluster -a")
+		}
+		r.s.each(func(one *session) {
+			if one.node == "bad" {
+				one.interest(ClusterType).session = nil // a bug
+			}
+		})
+		r.set(11, cluster("a", "1"))
+		wantEnd(t, bad, codes.DeadlineExceeded, "") // it waits for its client: see leash
+		good.take("Cluster a=1")
 	})
 }
 

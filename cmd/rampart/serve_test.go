@@ -72,6 +72,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 		"RAMPART_MAX_NAMES":              {"0", "serve: --max-names 0: expected 1 to"},
 		"RAMPART_MAX_REQUESTS":           {"0", "serve: --max-requests 0: expected 1 to"},
 		"RAMPART_MAX_REQUEST_BYTES":      {"0", "serve: --max-request-bytes 0: expected 1 to"},
+		"RAMPART_MAX_SILENCE":            {"0s", "serve: --max-silence 0s: expected 1s to 1h"},
 		"RAMPART_REPORT_BYTES":           {"7", "serve: --report-bytes 7 is below 1000000"},
 		"RAMPART_LOG_FORMAT":             {"xml", `serve: --log-format "xml" is not text or json`},
 		"RAMPART_LOG_LEVEL":              {"loud", `serve: --log-level "loud" is not`},
@@ -100,7 +101,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 
 func TestNoFlagOfServeIsLeftOutOfTheManual(t *testing.T) {
 	want := "data drain etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level max-connection-streams max-layers max-names " +
-		"max-node-streams max-request-bytes max-requests max-streams max-types prometheus report-bytes xds"
+		"max-node-streams max-request-bytes max-requests max-silence max-streams max-types prometheus report-bytes xds"
 	root := newRoot(newApp(streams{}))
 	serve, _, err := root.Find([]string{"serve"})
 	if err != nil {
