@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
 )
@@ -76,4 +77,51 @@ func TestShortFieldsAreReadAsAllOthers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// cutUp is a message in buffers, as it comes over the wire.
+func cutUp(t *rapid.T, message []byte) (buffers mem.BufferSlice) {
+	for len(message) > 0 {
+		n := rapid.IntRange(1, min(len(message), rapid.SampledFrom([]int{1, 3, 40, 400}).Draw(t, "most"))).Draw(t, "size")
+		buffers = append(buffers, mem.SliceBuffer(message[:n:n]))
+		message = message[n:]
+	}
+	return buffers
+}
+
+func TestAMessageInBuffersIsReadAsAWholeOne(t *testing.T) {
+	pieced := 0
+	rapid.Check(t, func(t *rapid.T) {
+		message := wires().Draw(t, "message")
+		before := bytes.Clone(message)
+		var whole, parts request
+		wholeError := codec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, &whole)
+		partsError := codec{}.Unmarshal(cutUp(t, message), &parts)
+		if (wholeError == nil) != (partsError == nil) {
+			t.Fatalf("%x: in buffers %v, whole %v", message, partsError, wholeError)
+		}
+		if !bytes.Equal(message, before) {
+			t.Fatalf("what came was changed: %x, was %x", message, before)
+		}
+		if wholeError != nil {
+			return
+		}
+		if len(parts.data) > 1 {
+			pieced++
+		}
+		if got := bytes.Join(parts.data, nil); !bytes.Equal(got, message) {
+			t.Fatalf("%x: in buffers %x", message, got)
+		}
+		for _, piece := range parts.data {
+			if _, ok := walk(piece); !ok {
+				t.Fatalf("%x: a piece is no whole fields: %x", message, piece)
+			}
+		}
+		if parts.subscribe != whole.subscribe || parts.versions != whole.versions || parts.everything != whole.everything || !bytes.Equal(parts.nonce, whole.nonce) || !bytes.Equal(parts.node, whole.node) {
+			t.Fatalf("%x: in buffers %+v, whole %+v", message, parts, whole)
+		}
+	})
+	if pieced == 0 {
+		t.Error("no message was read in pieces")
+	}
 }

@@ -98,7 +98,7 @@ func (c *crowd) say(one *session, r *discoveryv3.DeltaDiscoveryRequest) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	asked := &request{data: wire}
+	asked := &request{data: [][]byte{wire}}
 	if err := asked.read(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func (c *crowd) greeting() *request {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	first := &request{data: wire}
+	first := &request{data: [][]byte{wire}}
 	if err := first.read(); err != nil {
 		c.t.Fatal(err)
 	}

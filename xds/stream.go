@@ -332,7 +332,7 @@ func (s *session) checkNode(r *request) error {
 
 // hand passes on the tags that the proxy brings, before it is answered.
 func (s *session) hand(r *request) {
-	if s.server.held == nil || r.versions == 0 || bytes.IndexByte(r.data, '+') < 0 {
+	if s.server.held == nil || r.versions == 0 || !r.contains('+') {
 		return
 	}
 	r.eachVersion(func(name, text []byte) {

@@ -68,18 +68,18 @@ type request struct {
 	words    []byte // of data: what it says of a rejection
 	node     []byte // of data; empty: none
 
-	data        []byte
-	buffer      mem.Buffer
-	subscribe   int  // how many names it subscribes to; in the state of the world, names at all
-	everything  bool // one of them is the wildcard
+	data        [][]byte        // whole fields in each
+	buffers     mem.BufferSlice // where data lies, unless it was copied
+	onePiece    [1][]byte       // where data begins, and
+	oneBuffer   [1]mem.Buffer   // where buffers does: most messages lie in one
+	subscribe   int             // how many names it subscribes to; in the state of the world, names at all
+	everything  bool            // one of them is the wildcard
 	unsubscribe int
 	versions    int
 }
 
 func (r *request) free() {
-	if r.buffer != nil {
-		r.buffer.Free()
-	}
+	r.buffers.Free()
 	*r = request{protocol: r.protocol}
 }
 
@@ -88,9 +88,6 @@ func Codec(base encoding.CodecV2) encoding.CodecV2 { return codec{base} }
 
 type codec struct{ encoding.CodecV2 }
 
-// pooled is up to which size a message's bytes come from grpc-go's pool. The next size there is 1 MiB, far too much for the 60 kB with which each proxy comes.
-const pooled = 32 << 10
-
 // Unmarshal reads a message that came.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	r, ours := v.(*request)
@@ -98,12 +95,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	r.free()
-	if data.Len() > pooled {
-		r.data = data.Materialize()
-		return r.read()
+	if r.lies(data); r.data == nil {
+		r.data = append(r.onePiece[:0], data.Materialize())
 	}
-	r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
-	r.data = r.buffer.ReadOnlyData()
 	return r.read()
 }
 
@@ -137,7 +131,7 @@ func (f *frame) add(b mem.Buffer) {
 
 // read finds the fields of data.
 func (r *request) read() error {
-	return fields(r.data, func(n protowire.Number, t protowire.Type, value []byte) error {
+	return r.each(func(n protowire.Number, t protowire.Type, value []byte) error {
 		if t != protowire.BytesType {
 			return nil
 		}
@@ -243,7 +237,7 @@ func (r *request) refused(value []byte) error {
 
 // eachName calls do for each name that the message holds under a field.
 func (r *request) eachName(field protowire.Number, do func(name []byte)) {
-	_ = fields(r.data, func(n protowire.Number, t protowire.Type, value []byte) error {
+	_ = r.each(func(n protowire.Number, t protowire.Type, value []byte) error {
 		if n == field && t == protowire.BytesType {
 			do(value)
 		}

@@ -1,7 +1,9 @@
 package limit
 
 import (
+	"encoding/binary"
 	"fmt"
+	"io"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,31 +46,37 @@ func (codec) Unmarshal(message mem.BufferSlice, v any) error {
 		return nil // it is dropped
 	}
 	var err error
-	r.typeURL, err = typeURL(message.Materialize())
+	r.typeURL, err = typeURL(message)
 	return err
 }
 
 // fieldTypeURL is DeltaDiscoveryRequest's (discovery.proto).
 const fieldTypeURL protowire.Number = 2
 
-func typeURL(message []byte) (string, error) {
-	for len(message) > 0 {
-		number, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return "", fmt.Errorf("read a request: %w", protowire.ParseError(n))
+// typeURL reads past all else where it lies.
+func typeURL(message mem.BufferSlice) (string, error) {
+	in := message.Reader()
+	defer in.Close()
+	for in.Remaining() > 0 {
+		tag, err := binary.ReadUvarint(in)
+		if err != nil {
+			return "", fmt.Errorf("read a request: %w", err)
 		}
-		message = message[n:]
-		if number == fieldTypeURL && kind == protowire.BytesType {
-			value, n := protowire.ConsumeString(message)
-			if n < 0 {
-				return "", fmt.Errorf("read a request: %w", protowire.ParseError(n))
-			}
-			return value, nil
+		if tag&7 != uint64(protowire.BytesType) {
+			return "", fmt.Errorf("read a request: field %d is not of bytes", tag>>3)
 		}
-		if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
-			return "", fmt.Errorf("read a request: %w", protowire.ParseError(n))
+		length, err := binary.ReadUvarint(in)
+		if err != nil || length > uint64(in.Remaining()) {
+			return "", fmt.Errorf("read a request: field %d is cut off", tag>>3)
 		}
-		message = message[n:]
+		if protowire.Number(tag>>3) == fieldTypeURL {
+			value := make([]byte, length)
+			_, err := io.ReadFull(in, value)
+			return string(value), err
+		}
+		if _, err := in.Discard(int(length)); err != nil {
+			return "", fmt.Errorf("read a request: %w", err)
+		}
 	}
 	return "", nil
 }
