@@ -9,50 +9,96 @@ import (
 )
 
 // pieces cuts a message where it lies, in the buffers in which it came, into pieces of whole fields: all that proxies ask for when they come would be as much garbage
-// again, were it copied together. Only a field that begins in one buffer and ends in another is copied. It reports false for a message that is cut off, and for one of
-// which such a field is not of bytes, as no client writes any.
-func pieces(buffers mem.BufferSlice) (all [][]byte, cut bool) {
-	var begun []byte // of a field that goes on in the next buffer
-	for _, b := range buffers {
-		data := b.ReadOnlyData()
-		if len(begun) > 0 {
-			size := bytesFieldSize(append(begun[:len(begun):len(begun)], data[:min(longestHead, len(data))]...))
-			if size == 0 {
-				return nil, false
-			}
-			if cap(begun) < size {
-				begun = append(make([]byte, 0, size), begun...)
-			}
-			taken := min(size-len(begun), len(data))
-			begun, data = append(begun, data[:taken]...), data[taken:]
-			if len(begun) < size {
-				continue
-			}
-			all = append(all, begun)
+// again, were it copied together. Only a field that begins in one buffer and ends in another is copied; of a node, whose field has this number, what is read. It reports
+// false for a message that is cut off, and for one of which a field across buffers is not of bytes, as no client writes any.
+func pieces(buffers [][]byte, node protowire.Number) (all [][]byte, cut bool) {
+	c := cursor{buffers}
+	for c.more() {
+		if whole := wholeFields(c.rest[0]); whole > 0 {
+			all = append(all, c.take(whole)...)
+			continue
 		}
-		whole := wholeFields(data)
-		if whole > 0 {
-			all = append(all, data[:whole])
+		n, head, size := bytesField(c.peek())
+		if head == 0 {
+			return nil, false
 		}
-		begun = data[whole:len(data):len(data)]
+		across := c.take(head + size)
+		if across == nil {
+			return nil, false
+		}
+		if n == node {
+			across = withoutExtensions(n, across, head)
+		}
+		all = append(all, bytes.Join(across, nil))
 	}
-	return all, len(begun) == 0
+	return all, true
+}
+
+// withoutExtensions is a node's field without what an Envoy says of its extensions and features, some 60 kB.
+func withoutExtensions(n protowire.Number, field [][]byte, head int) [][]byte {
+	c := cursor{slices.Clone(field)}
+	c.take(head)
+	inside, cut := pieces(c.rest, 0)
+	if !cut {
+		return field
+	}
+	var kept []byte
+	for _, piece := range inside {
+		kept, _ = appendKept(kept, piece) // it is of whole fields
+	}
+	return [][]byte{protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), kept)}
+}
+
+// cursor is what is left of a message in buffers.
+type cursor struct{ rest [][]byte }
+
+// more skips empty buffers, and reports whether anything is left.
+func (c *cursor) more() bool {
+	for len(c.rest) > 0 && len(c.rest[0]) == 0 {
+		c.rest = c.rest[1:]
+	}
+	return len(c.rest) > 0
+}
+
+// take goes on by n bytes and returns them where they lie; nil: there are fewer.
+func (c *cursor) take(n int) (parts [][]byte) {
+	for n > 0 && len(c.rest) > 0 {
+		taken := min(n, len(c.rest[0]))
+		parts = append(parts, c.rest[0][:taken:taken])
+		c.rest[0] = c.rest[0][taken:]
+		if n -= taken; len(c.rest[0]) == 0 {
+			c.rest = c.rest[1:]
+		}
+	}
+	if n > 0 {
+		return nil
+	}
+	return parts
+}
+
+// peek returns a copy of as much as the head of a field takes at most.
+func (c *cursor) peek() []byte {
+	head := make([]byte, 0, longestHead)
+	for _, b := range c.rest {
+		head = append(head, b[:min(len(b), longestHead-len(head))]...)
+	}
+	return head
 }
 
 // longestHead is how many bytes a field's tag and length take at most.
 const longestHead = 20
 
-// bytesFieldSize is how long the field of bytes is that begins here; 0: it is not one, or its head is not all there.
-func bytesFieldSize(head []byte) int {
-	_, t, tag := protowire.ConsumeTag(head)
+// bytesField is the number of the field of bytes that begins here, and how long its head and the rest are; 0: it is not one.
+func bytesField(from []byte) (n protowire.Number, head, size int) {
+	n, t, tag := protowire.ConsumeTag(from)
 	if tag < 0 || t != protowire.BytesType {
-		return 0
+		return 0, 0, 0
 	}
-	length, size := protowire.ConsumeVarint(head[tag:])
-	if size < 0 || length > longestField {
-		return 0
+	length, varint := protowire.ConsumeVarint(from[tag:])
+	if varint < 0 || length > longestField {
+		return 0, 0, 0
 	}
-	return tag + size + int(length)
+	return n, tag + varint, int(length)
 }
 
 // longestField is more than any message that is received has.
@@ -79,13 +125,29 @@ func wholeFields(message []byte) int {
 func (r *request) lies(in mem.BufferSlice) {
 	if len(in) == 1 {
 		r.data = append(r.onePiece[:0], in[0].ReadOnlyData())
-	} else if all, cut := pieces(in); cut {
+	} else if all, cut := pieces(bytesOf(in), r.nodeField()); cut {
 		r.data = all
 	}
 	if r.data != nil {
 		in.Ref()
 		r.buffers = append(r.oneBuffer[:0], in...)
 	}
+}
+
+func bytesOf(buffers mem.BufferSlice) [][]byte {
+	all := make([][]byte, len(buffers))
+	for i, b := range buffers {
+		all[i] = b.ReadOnlyData()
+	}
+	return all
+}
+
+// nodeField is the number of the field with the client's node.
+func (r *request) nodeField() protowire.Number {
+	if r.protocol == StateOfTheWorld {
+		return worldNode
+	}
+	return fieldNode
 }
 
 // each calls do for each field of data.

@@ -280,19 +280,23 @@ func (r *request) proxyNode() (*corev3.Node, error) {
 	if len(r.node) == 0 {
 		return nil, nil
 	}
-	var kept []byte
-	err := fields(r.node, func(n protowire.Number, t protowire.Type, value []byte) error {
-		if t == protowire.BytesType && n != fieldNodeExtensions && n != fieldNodeFeatures {
-			kept = protowire.AppendTag(kept, n, t)
-			kept = protowire.AppendBytes(kept, value)
-		}
-		return nil
-	})
+	kept, err := appendKept(nil, r.node)
 	node := &corev3.Node{}
 	if err == nil {
 		err = proto.Unmarshal(kept, node)
 	}
 	return node, err
+}
+
+// appendKept adds a node's fields but those that list extensions and features.
+func appendKept(to, node []byte) ([]byte, error) {
+	err := fields(node, func(n protowire.Number, t protowire.Type, value []byte) error {
+		if t == protowire.BytesType && n != fieldNodeExtensions && n != fieldNodeFeatures {
+			to = protowire.AppendBytes(protowire.AppendTag(to, n, t), value)
+		}
+		return nil
+	})
+	return to, err
 }
 
 // fields calls do for each field of a message; value is empty unless the field is of bytes.
