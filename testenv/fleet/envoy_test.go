@@ -50,7 +50,18 @@ func startWorld(t *testing.T, port, services int) *world {
 		server.Stop()
 		running.Wait()
 	})
-	w.renderer.SetGateway("edge", &policy.Gateway{Name: "edge", Listeners: []policy.Listener{{Address: "127.0.0.1", Port: port}}}, 1)
+	// Heartbeats come every second, and the leader lives.
+	running.Go(func() {
+		for tick := time.Tick(200 * time.Millisecond); ctx.Err() == nil; {
+			select {
+			case <-ctx.Done():
+			case <-tick:
+				w.xds.Prove(time.Now())
+			}
+		}
+	})
+	deadman := policy.Deadman(3 * time.Second)
+	w.renderer.SetGateway("edge", &policy.Gateway{Name: "edge", Deadman: &deadman, Listeners: []policy.Listener{{Address: "127.0.0.1", Port: port}}}, 1)
 	for i := range services {
 		w.serve(served(t, fmt.Sprintf("svc-%d", i), ""), envoy.State{})
 	}
@@ -80,7 +91,7 @@ func served(t *testing.T, name, candidate string) *policy.Served {
 	return out
 }
 
-// A fleet is worth measuring with only if a server cannot tell it from Envoys: over a start, a release's begin, a step, a new service, a broken stream and a
+// A fleet is worth measuring with only if a server cannot tell it from Envoys: over a start, a release's begin, a step, heartbeats, a new service, a broken stream and a
 // release's end it asks the same, in the same order within each type, and with the same node.
 func TestItAsksWhatARealEnvoyAsks(t *testing.T) {
 	port, err := testenv.FreePort()
@@ -129,7 +140,7 @@ func record(t *testing.T, port int, start func(*recorder)) []recording {
 	w := startWorld(t, port, 3)
 	r := newRecorder(t, w.address)
 	start(r)
-	const routes, layer, endpoints, clusters = "RouteConfiguration ack(edge)", "Runtime ack(ramp-00)", "ClusterLoadAssignment ack(%s)", "Cluster ack(%s)"
+	const routes, layer, beat, endpoints, clusters = "RouteConfiguration ack(edge)", "Runtime ack(ramp-00)", "Runtime ack(ramp-00(beat))", "ClusterLoadAssignment ack(%s)", "Cluster ack(%s)"
 	r.await(t, 1, routes)
 	s := served(t, "svc-0", "green")
 	r.forget()
@@ -140,10 +151,11 @@ func record(t *testing.T, port int, start func(*recorder)) []recording {
 	r.forget()
 	w.serve(s, envoy.State{Permit: true})
 	r.await(t, 1, layer)
+	r.forget()
+	r.await(t, 1, beat, beat)
 	w.serve(served(t, "svc-9", ""), envoy.State{})
 	// Routes come twice: for proxies that lack the cluster, and when they have it.
 	r.await(t, 1, fmt.Sprintf(clusters, "svc-9/blue"), fmt.Sprintf(endpoints, "svc-9/blue"), routes, routes)
-	w.xds.Prove(time.Now())
 	r.forget()
 	r.cutOff()
 	r.await(t, 2, "RouteConfiguration +edge has edge", layer) // it has a TTL
