@@ -33,7 +33,7 @@ func newBenchXds(a *app) *cobra.Command {
 	flags.IntSliceVar(&f.Services, "services", []int{10, 1000, 10000}, "services in the world; several are measured one after the other")
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
 	flags.IntVar(&f.Steps, "steps", 30, "steps in each cell")
-	flags.IntVar(&f.Latency, "latency", 200, "steps of the first cell, whose times are told")
+	flags.IntVar(&f.Latency, "latency", 200, "steps of the first fleet in each world, for the p99 of their times")
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.IntVar(&f.Endpoints, "churn", 0, "instead of all that: what it costs the first fleet in the first world that a backend of so many endpoints changes 100 times a second")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")

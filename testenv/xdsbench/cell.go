@@ -54,7 +54,7 @@ type Return struct {
 
 // Run measures every fleet in every world and hands each cell on when it is done.
 func Run(ctx context.Context, c Config, done func(Cell)) error {
-	for w, services := range c.Services {
+	for _, services := range c.Services {
 		folder := filepath.Join(c.Folder, fmt.Sprintf("s%d", services))
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return err
@@ -66,7 +66,7 @@ func Run(ctx context.Context, c Config, done func(Cell)) error {
 		}
 		for n, proxies := range c.Proxies {
 			t := trial{Config: c, rampart: r, steps: c.Steps, cell: Cell{Services: services, Proxies: proxies, Load: loadOf()}}
-			if w == 0 && n == 0 {
+			if n == 0 {
 				t.steps = max(t.steps, c.Latency)
 			}
 			if err := t.measure(ctx); err != nil {

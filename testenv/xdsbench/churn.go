@@ -20,9 +20,9 @@ type Churn struct {
 	Took      time.Duration `json:"took"`      // from the first put to the last
 	Puts      int           `json:"puts"`
 	Responses float64       `json:"responses"` // of endpoints, per proxy and put
-	Bytes     int64         `json:"bytes"`     // of them, per proxy and put
+	Bytes     int64         `json:"bytes"`     // of all responses, per proxy and put
 	CPU       time.Duration `json:"cpu"`       // of the server per put, until the last proxy had the last change
-	Behind    time.Duration `json:"behind"`    // from the last put until then
+	Behind    time.Duration `json:"behind"`    // from the last put until the last response has come
 }
 
 const (
@@ -90,7 +90,7 @@ func (b *bench) churn(ctx context.Context, r *rampart, to *Churn) error {
 	return err
 }
 
-// quiet waits until so many responses of endpoints have come in all, and then none for a second, and returns when the last one had been answered.
+// quiet waits until so many responses of endpoints have come in all, and then none for a second, and returns when the last one came.
 func (b *bench) quiet(ctx context.Context, atLeast int64) (last time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
