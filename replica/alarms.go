@@ -30,6 +30,7 @@ func (s *Serving) alarms() []string {
 			alarms = append(alarms, fmt.Sprintf("proxies hold what etcd cluster %s published, and keep it until `rampart adopt`", cluster))
 		}
 	}
+	alarms = append(alarms, s.limited.alarms(s.now())...)
 	slices.Sort(alarms)
 	return slices.Compact(alarms)
 }

@@ -26,17 +26,25 @@ func (r *Replica) giveBack(ctx context.Context) error {
 }
 
 // weather is how many proxies were connected when memory was last given back, and when they were last counted.
-type weather struct{ given, before int }
+type weather struct {
+	given, before int
+	once          bool // more, because some were still being sent what they asked for
+}
 
-// calm takes a count of the proxies, and reports whether a storm is over. Beside 10,000 services those who are connected are still being sent what they asked for when no
-// more of them come: so many are pending.
+// calm takes a count of the proxies, and reports whether a storm is over, and once more when they are counted next: beside 10,000 services those who are connected are still
+// being sent what they asked for when no more of them come. Few are pending then, and none that has stopped answering is waited for.
 func (w *weather) calm(now int, pending func() int) bool {
-	over := now == w.before && abs(now-w.given) >= max(storm, now/10) && pending() <= now/10
+	still := now == w.before
 	w.before = now
-	if over {
-		w.given = now
+	switch {
+	case still && abs(now-w.given) >= max(storm, now/10) && pending() <= now/10:
+		w.given, w.once = now, true
+		return true
+	case still && w.once:
+		w.once = false
+		return true
 	}
-	return over
+	return false
 }
 
 func abs(n int) int { return max(n, -n) }

@@ -57,6 +57,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, url := range []string{xds.ClusterType, xds.EndpointType, xds.ListenerType, xds.RouteType, xds.RuntimeType} {
 		m.pushed[url] = m.pushes.WithLabelValues(typeLabel(url))
 	}
+	for limit := range limitFlags() { // an alert on a counter's increase needs it to be there before
+		m.limits.WithLabelValues(limit)
+	}
 	m.routes.register(r)
 	r.MustRegister(m.leader, m.revision, m.lag, m.beats, m.beatAt, m.rollbacks, m.decisions, m.evidence, m.steps, m.releases, m.pushes, m.pushToAck, m.rejections, m.heartbeats, m.queries, m.limits)
 	return m

@@ -98,6 +98,7 @@ func (r *Replica) groupOf(node *corev3.Node, protocol xds.Protocol) string {
 // xdsEvent counts what happens on streams, and names proxies that lack something.
 func (r *Replica) xdsEvent(e xds.Event) {
 	r.metrics.xdsEvent(e)
+	r.serving.limited.note(e, r.config.Now())
 	if e.Kind != xds.ProxyConnected {
 		return
 	}

@@ -26,6 +26,7 @@ type Serving struct {
 	metrics   *metrics
 	now       func() time.Time
 	log       *slog.Logger
+	limited   *limited
 	wake      chan struct{} // capacity 1: something changed that the deciding half may want to look at
 	later     chan struct{} // capacity 1: something is held for a moment
 	unlatched chan struct{} // capacity 1: a rollback waits to be written to etcd
@@ -63,6 +64,7 @@ func NewServing(c ServingConfig, m *metrics) *Serving {
 		id: c.ID, store: c.Store, latch: c.Latch, xds: c.Xds, collector: c.Collector, ledger: newLedger(c.Folder), metrics: m, now: c.Now, log: c.Log,
 		wake: make(chan struct{}, 1), later: make(chan struct{}, 1), unlatched: make(chan struct{}, 1), seen: make(chan struct{}),
 		state: newState(), renderer: envoy.NewRenderer(), asked: map[string]struct{}{}, dirty: map[string]bool{}, needs: map[string]string{}, awaited: map[int64]time.Time{},
+		limited: newLimited(c.Log),
 	}
 }
 

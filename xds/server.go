@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -20,6 +21,8 @@ const (
 	defaultGrace       = 5 * time.Second
 	defaultSilentAfter = 20 * time.Second
 	drainStep          = 10 * time.Millisecond
+	linesEach          = 10   // a second: who is cut off comes again at once
+	linesAtOnce        = 1000 // else only at debug level
 )
 
 // Server serves what is published to it over aggregated discovery streams. Its methods may be
@@ -36,6 +39,7 @@ type Server struct {
 	events      func(Event)
 	epoch       time.Time // what the atomic times count from
 	limits      Limits
+	lines       *rate.Limiter // of the log about who comes and goes
 	seeds       seeds
 	queue       *queue
 
@@ -94,7 +98,7 @@ func New(c Config) *Server {
 	s := &Server{
 		cluster: c.Cluster, groupOf: c.Group, held: c.Held, now: c.Now, log: c.Log, events: c.Events,
 		grace: cmp.Or(c.Grace, defaultGrace), silentAfter: cmp.Or(c.SilentAfter, defaultSilentAfter), epoch: c.Now(),
-		limits: c.Limits.WithDefaults(), seeds: newSeeds(), queue: newQueue(),
+		limits: c.Limits.WithDefaults(), lines: rate.NewLimiter(linesEach, linesAtOnce), seeds: newSeeds(), queue: newQueue(),
 		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{}, methods: map[string]int{},
 	}
 	if s.log == nil {

@@ -176,7 +176,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	if duplicate && !callsItself(node) {
 		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
 	}
-	s.log.Info("a proxy connected", "proxy", one.node, "version", one.version, "reason", name)
+	s.tell(slog.LevelInfo, "a proxy connected", "proxy", one.node, "version", one.version, "reason", name)
 	s.report(Event{Kind: ProxyConnected, Node: one.node, Group: name, Version: one.version})
 	return one, nil
 }
@@ -227,8 +227,16 @@ func (s *Server) part(one *session) {
 	if words != "" && !s.closed.Load() { // else all are
 		level = slog.LevelWarn
 	}
-	s.log.Log(context.Background(), level, "a proxy disconnected", "proxy", one.node, "reason", words)
+	s.tell(level, "a proxy disconnected", "proxy", one.node, "reason", words)
 	s.report(Event{Kind: ProxyDisconnected, Node: one.node, Group: g.name, Words: words})
+}
+
+// tell writes a line of which there may be very many.
+func (s *Server) tell(level slog.Level, message string, fields ...any) {
+	if !s.lines.AllowN(s.now(), 1) {
+		level = slog.LevelDebug
+	}
+	s.log.Log(context.Background(), level, message, fields...)
 }
 
 // last is why the stream has ended, empty if its client ended it.

@@ -192,11 +192,11 @@ func (a *app) tellSteady(v, before *service) {
 func (a *app) onProxies(ctx context.Context, s *store.Store, v *service) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	count := 0
+	count, reported := 0, false
 	// That no replica has reported in time only leaves the number out.
 	_ = s.WatchReplicas(ctx, func(reports map[string]store.Report) error {
 		fleet, known := fleetOf(reports, v.name, v.release())
-		count = fleet.Connected
+		count, reported = fleet.Connected, reported || known
 		if known && count > 0 {
 			return errEnough
 		}
@@ -204,7 +204,10 @@ func (a *app) onProxies(ctx context.Context, s *store.Store, v *service) string 
 	})
 	gateways := slices.Clone(v.served.Service.Gateways)
 	slices.Sort(gateways)
-	if count == 0 {
+	switch {
+	case count == 0 && !reported:
+		return fmt.Sprintf(", on the proxies of %s", listed(gateways))
+	case count == 0:
 		return fmt.Sprintf(", as soon as a proxy of %s is connected", listed(gateways))
 	}
 	return fmt.Sprintf(", on %s of %s", proxies(count), listed(gateways))

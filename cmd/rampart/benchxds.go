@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,6 +57,9 @@ func newLimit(*app) *cobra.Command {
 func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
 	if numbers := slices.Concat(f.Services, f.Proxies, []int{f.Steps}); slices.Min(numbers) < 1 {
 		return usage("bench-xds: --services, --proxies and --steps have to be above 0")
+	}
+	if f.Latency < 0 || f.Envoys < 0 || f.Endpoints < 0 || min(f.Rest, f.Pause, f.Idle) < 0 {
+		return usage("bench-xds: --latency, --envoys, --churn, --rest, --pause and --idle must not be below 0")
 	}
 	self, err := testenv.Self()
 	if err != nil {
@@ -154,7 +160,7 @@ func costs(cells []xdsbench.Cell) table {
 
 // times are from the put to the last ACK.
 func times(cells []xdsbench.Cell) table {
-	t := table{{"S", "N", "STEPS", "p50 ms", "p99 ms", "MAX", "LIMIT p50", "p99", "MAX", "RATIO p50", "p99", "ROLLBACK"}}
+	t := table{{"S", "N", "STEPS", "p50 ms", "p99 ms", "MAX", "LIMIT p50", "p99", "MAX", "RATIO p50", "p99", "ROLLBACK ms"}}
 	for _, c := range cells {
 		r, l := slices.Sorted(slices.Values(c.Rampart.Steps)), slices.Sorted(slices.Values(c.Limit.Steps))
 		if len(r) == 0 || len(l) == 0 {
@@ -171,17 +177,26 @@ func times(cells []xdsbench.Cell) table {
 
 // returns are how fleets connect and come back.
 func returns(cells []xdsbench.Cell) table {
-	t := table{{"S", "N", "READY", "CONNECTED", "LIMIT", "KiB EACH", "CUT → BACK", "CPU µs", "BYTES EACH", "RESPONSES", "KILLED → BACK", "BYTES EACH", "RESPONSES"}}
+	t := table{{"S", "N", "READY ms", "CONNECTED ms", "LIMIT", "KiB EACH", "CUT → BACK ms", "CPU µs", "BYTES EACH", "RESPONSES", "KILLED → BACK ms", "BYTES EACH", "RESPONSES"}}
 	for _, c := range cells {
 		r, l := c.Rampart, c.Limit
 		n := int64(c.Proxies)
 		t = append(t, []string{
 			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), millis(r.Ready), millis(r.Connect), millis(l.Connect), fmt.Sprint(r.ConnectBytes >> 10),
-			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Bytes / n), fmt.Sprint(c.Reconnect.Responses),
-			millis(c.Restart.Took), fmt.Sprint(c.Restart.Bytes / n), fmt.Sprint(c.Restart.Responses),
+			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Bytes / n), byType(c.Reconnect.Responses),
+			millis(c.Restart.Took), fmt.Sprint(c.Restart.Bytes / n), byType(c.Restart.Responses),
 		})
 	}
 	return t
+}
+
+// byType lists numbers of responses, as "1000 Runtime".
+func byType(responses map[string]int64) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(responses)) {
+		all = append(all, fmt.Sprintf("%d %s", responses[name], name))
+	}
+	return cmp.Or(strings.Join(all, ", "), "–")
 }
 
 func micros(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Nanoseconds())/1000) }

@@ -73,7 +73,7 @@ func newServe(a *app) *cobra.Command {
 		usage string
 	}{
 		{&f.limits.Streams, "max-streams", limits.Streams, "discovery streams at once: proxies"},
-		{&f.limits.NodeStreams, "max-node-streams", limits.NodeStreams, "the same of one node id; a gRPC client has one for each service that it uses"},
+		{&f.limits.NodeStreams, "max-node-streams", limits.NodeStreams, "discovery streams at once of one node id; a gRPC client has one for each service that it uses"},
 		{&f.limits.ConnectionStreams, "max-connection-streams", limits.ConnectionStreams, "streams at once on one connection; an Envoy has three"},
 		{&f.limits.Types, "max-types", limits.Types, "types of resources that one stream may ask for"},
 		{&f.limits.Names, "max-names", limits.Names, "names that one stream may ask for of a type"},
