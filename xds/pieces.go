@@ -121,12 +121,17 @@ func wholeFields(message []byte) int {
 	return len(message) - len(rest)
 }
 
+// longestInPieces is up to how many bytes a message is read where it lies. Of a longer one, read so, a frame of 16 KiB was measured to stay with each connection for good.
+const longestInPieces = 128 << 10
+
 // lies keeps the buffers in which a message came, if it can be read there.
 func (r *request) lies(in mem.BufferSlice) {
 	if len(in) == 1 {
 		r.data = append(r.onePiece[:0], in[0].ReadOnlyData())
-	} else if all, cut := pieces(bytesOf(in), r.nodeField()); cut {
-		r.data = all
+	} else if in.Len() <= longestInPieces {
+		if all, cut := pieces(bytesOf(in), r.nodeField()); cut {
+			r.data = all
+		}
 	}
 	if r.data != nil {
 		in.Ref()
