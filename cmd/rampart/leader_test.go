@@ -160,7 +160,8 @@ func (l *leader) decide(ctx context.Context, w *world, v *service) error {
 		return err
 	}
 	turn := policy.Turn{
-		Now: time.Now(), Elapsed: l.elapsed, Revision: w.revision, Served: v.served, Wish: wishOf(v), Permit: picture{service: v}.permitted(),
+		Now: time.Now(), Elapsed: max(l.elapsed, 1), Revision: w.revision, // each of its turns is a tick
+		Served: v.served, Wish: wishOf(v), Permit: picture{service: v}.permitted(),
 		Paused: v.paused, Fleet: l.fleet, Judgement: l.judgement, Deadman: 15 * time.Second,
 	}
 	if !turn.Permit && v.release() != nil {
