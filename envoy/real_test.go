@@ -50,7 +50,7 @@ func newRig(t *testing.T) *rig {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r.xds = xds.New(xds.Config{Cluster: "c", Group: envoy.GroupOf, Now: time.Now, Log: log})
 	r.collector = envoy.NewCollector(envoy.CollectorConfig{Now: time.Now, Touch: r.touch, Log: log})
-	server := grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
+	server := grpc.NewServer(r.xds.GRPCOptions(envoy.Codec())...)
 	r.xds.Register(server)
 	r.collector.Register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

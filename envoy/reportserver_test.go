@@ -118,7 +118,7 @@ func (d dropper) Unmarshal(data mem.BufferSlice, v any) error {
 
 // bareServer is the reference: grpc-go with the same options, that drops what comes.
 func bareServer(totals *reportTotals) *grpc.Server {
-	options := xds.GRPCOptions(xds.Limits{}, dropper{encoding.GetCodecV2(protocodec.Name)})
+	options := xds.New(xds.Config{Now: time.Now}).GRPCOptions(dropper{encoding.GetCodecV2(protocodec.Name)})
 	return grpc.NewServer(append(options, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		for {
 			if err := stream.RecvMsg(&dropped{}); err != nil {
@@ -142,7 +142,7 @@ func realServer(totals *reportTotals, runs bool) (*grpc.Server, func(context.Con
 			LivePool: "shop/blue", CandidatePool: "shop/green", LiveArm: "shop/blue|none", CandidateArm: "shop/green|blue",
 		}})
 	}
-	server := grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
+	server := grpc.NewServer(xds.New(xds.Config{Now: time.Now}).GRPCOptions(envoy.Codec())...)
 	collector.Register(server)
 	return server, func(ctx context.Context) {
 		for ended := false; !ended; {

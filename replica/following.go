@@ -58,7 +58,7 @@ func (s *Serving) follow(b store.Batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gathered = append(s.gathered, b)
-	if b.More && !hasty(b) && !s.state.maybeBack(b) {
+	if b.More && !s.state.hasty(b) {
 		s.hold(s.now().Add(gatherFor))
 		return
 	}

@@ -38,10 +38,8 @@ type Config struct {
 	// Drain is over how long the proxies are sent to the other replicas when this one is asked to end; 0: they are cut off.
 	Drain  time.Duration
 	Limits xds.Limits
-	// SilentAfter is how long a stream may say nothing or read nothing; 0 is xds.Config's default.
-	SilentAfter time.Duration
-	Now         func() time.Time
-	Log         *slog.Logger
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Replica is one rampart process at work.
@@ -68,7 +66,7 @@ func New(c Config) (*Replica, error) {
 	m := newMetrics(registry)
 	r := &Replica{config: c, metrics: m}
 	r.xds = xds.New(xds.Config{
-		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits, SilentAfter: c.SilentAfter,
+		Cluster: c.Store.ClusterID(), Group: r.groupOf, Now: c.Now, Log: c.Log, Events: r.xdsEvent, Limits: c.Limits,
 		Held: func(_ xds.Key, tag string) { r.serving.TakeOver(envoy.LatchedIn(tag)) },
 	})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: c.Now, Touch: r.xds.Touch, Log: c.Log, Budget: c.ReportBytes})
@@ -81,7 +79,7 @@ func New(c Config) (*Replica, error) {
 		ID: c.ID, LeaderTTL: c.LeaderTTL, LeaseFile: filepath.Join(c.Folder, "lease"), Queries: r.queries, Now: c.Now, Log: c.Log,
 	}, r.serving, m)
 	r.reporting = Reporting{Serving: r.serving, ID: c.ID, HTTP: c.HTTP.Addr().String(), TTL: c.LeaderTTL}
-	r.grpc = grpc.NewServer(append(xds.GRPCOptions(c.Limits, envoy.Codec()), r.xds.Admission())...)
+	r.grpc = grpc.NewServer(r.xds.GRPCOptions(envoy.Codec())...)
 	r.xds.Register(r.grpc)
 	collector.Register(r.grpc)
 	r.http = &http.Server{Handler: r.routes(registry), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}

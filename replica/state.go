@@ -73,18 +73,17 @@ func (t *touched) add(next touched) {
 	t.beaten, t.adopted = t.beaten || next.beaten, t.adopted || next.adopted
 }
 
-// hasty reports whether a batch waits for nothing: it may take a release back, or it is a sign of life.
-func hasty(b store.Batch) bool {
+// hasty reports whether a batch waits for nothing: it may take a release back, as its permit or its document does, or it is a sign of life.
+func (s *state) hasty(b store.Batch) bool {
 	return b.Relisted || slices.ContainsFunc(b.Changes, func(c store.Change) bool {
-		return c.Kind == store.Permit || c.Kind == store.Beat || c.Kind == store.Adopt
-	})
-}
-
-// maybeBack reports whether a batch changes the document of a running release: the wish may have been changed back.
-func (s *state) maybeBack(b store.Batch) bool {
-	return slices.ContainsFunc(b.Changes, func(c store.Change) bool {
-		found := s.services[c.Name]
-		return c.Kind == store.ServiceDoc && found != nil && found.releasing()
+		switch c.Kind {
+		case store.Permit, store.Beat, store.Adopt:
+			return true
+		case store.ServiceDoc:
+			found := s.services[c.Name]
+			return found != nil && found.releasing()
+		}
+		return false
 	})
 }
 

@@ -45,7 +45,7 @@ func inBubble(t *testing.T, change func(*Config), test func(*rig)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
 		go func() { ran <- r.s.Run(ctx) }()
-		g := grpc.NewServer(append(GRPCOptions(c.Limits, nil), r.s.Admission())...)
+		g := grpc.NewServer(r.s.GRPCOptions(nil)...)
 		r.s.Register(g)
 		served := make(chan error, 1)
 		go func() { served <- g.Serve(r.listener) }()

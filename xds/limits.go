@@ -24,6 +24,9 @@ type Limits struct {
 	Layers            int // the same of types whose resources are in flight one by one. Default 1,024
 	Requests          int // that answer nothing, a second and stream. Default 100; ten times as many at once
 	RequestBytes      int // of one request. A proxy that comes back names a version for everything it has. Default 16 MiB
+	// Silence is how long a stream may say nothing when it comes, owe an answer while nothing at all comes from its node, or not take what it is sent. Default 20 s; a second
+	// more for each 64 KiB that it was sent.
+	Silence time.Duration
 }
 
 // WithDefaults fills in what is zero.
@@ -31,7 +34,7 @@ func (l Limits) WithDefaults() Limits {
 	return Limits{
 		Streams: cmp.Or(l.Streams, 20_000), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
 		Types: cmp.Or(l.Types, 32), Names: cmp.Or(l.Names, 200_000), Layers: cmp.Or(l.Layers, 1024),
-		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20),
+		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20), Silence: cmp.Or(l.Silence, 20*time.Second),
 	}
 }
 
@@ -69,9 +72,9 @@ const (
 )
 
 // GRPCOptions returns the options that a grpc.Server for proxies needs. Messages of other services
-// are read and written by base; nil is protobuf's.
-func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
-	l = l.WithDefaults()
+// are read and written by base; nil is protobuf's. Streams of all services are bounded: see admit.
+func (s *Server) GRPCOptions(base encoding.CodecV2) []grpc.ServerOption {
+	l := s.limits
 	if base == nil {
 		base = encoding.GetCodecV2(protocodec.Name)
 	}
@@ -87,6 +90,7 @@ func GRPCOptions(l Limits, base encoding.CodecV2) []grpc.ServerOption {
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ReadBufferSize(readBuffer),
 		grpc.InTapHandle(leashed),
+		grpc.StreamInterceptor(s.admit),
 	}
 }
 
@@ -95,7 +99,7 @@ const slowest = 64 << 10
 
 // patience is how long a stream may owe an answer, or not take what it is sent.
 func (s *session) patience() time.Duration {
-	return s.server.silentAfter + time.Duration(s.unanswered)*time.Second/slowest
+	return s.server.limits.Silence + time.Duration(s.unanswered)*time.Second/slowest
 }
 
 // expelSilent disconnects the proxies that owe an answer and from which nothing came, on any

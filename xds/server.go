@@ -18,30 +18,28 @@ import (
 )
 
 const (
-	defaultGrace       = 5 * time.Second
-	defaultSilentAfter = 20 * time.Second
-	drainStep          = 10 * time.Millisecond
-	linesEach          = 10   // a second: who is cut off comes again at once
-	linesAtOnce        = 1000 // else only at debug level
+	defaultGrace = 5 * time.Second
+	drainStep    = 10 * time.Millisecond
+	linesEach    = 10   // a second: who is cut off comes again at once
+	linesAtOnce  = 1000 // else only at debug level
 )
 
 // Server serves what is published to it over aggregated discovery streams. Its methods may be
 // called from any goroutine.
 type Server struct {
 	// Fixed after New.
-	cluster     string
-	groupOf     func(*corev3.Node, Protocol) string
-	held        func(Key, string)
-	now         func() time.Time
-	log         *slog.Logger
-	grace       time.Duration
-	silentAfter time.Duration
-	events      func(Event)
-	epoch       time.Time // what the atomic times count from
-	limits      Limits
-	lines       *rate.Limiter // of the log about who comes and goes
-	seeds       seeds
-	queue       *queue
+	cluster string
+	groupOf func(*corev3.Node, Protocol) string
+	held    func(Key, string)
+	now     func() time.Time
+	log     *slog.Logger
+	grace   time.Duration
+	events  func(Event)
+	epoch   time.Time // what the atomic times count from
+	limits  Limits
+	lines   *rate.Limiter // of the log about who comes and goes
+	seeds   seeds
+	queue   *queue
 
 	opened    atomic.Pointer[time.Time]
 	proof     atomic.Pointer[time.Time] // written under proving
@@ -61,7 +59,7 @@ type Server struct {
 	adopted map[string]struct{} // guarded by mu: other etcd clusters' ids
 	streams uint64              // guarded by mu: how many there ever were
 	open    int                 // guarded by mu: how many there are
-	methods map[string]int      // guarded by mu: streams there are of each method, those that have not said anything included
+	kinds   map[string]int      // guarded by mu: streams there are of each service, those that have not said anything included
 }
 
 // node is what the streams of one node id have in common.
@@ -97,9 +95,9 @@ func (p *progress) head(url string) []byte {
 func New(c Config) *Server {
 	s := &Server{
 		cluster: c.Cluster, groupOf: c.Group, held: c.Held, now: c.Now, log: c.Log, events: c.Events,
-		grace: cmp.Or(c.Grace, defaultGrace), silentAfter: cmp.Or(c.SilentAfter, defaultSilentAfter), epoch: c.Now(),
+		grace: cmp.Or(c.Grace, defaultGrace), epoch: c.Now(),
 		limits: c.Limits.WithDefaults(), lines: rate.NewLimiter(linesEach, linesAtOnce), seeds: newSeeds(), queue: newQueue(),
-		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{}, methods: map[string]int{},
+		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{}, kinds: map[string]int{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -117,7 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer senders.Wait()
 	defer s.queue.close()
-	tick := time.NewTicker(max(s.silentAfter/8, time.Millisecond))
+	tick := time.NewTicker(max(s.limits.Silence/8, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {

@@ -327,7 +327,7 @@ func TestConnectedForCountsWhomStandingCounts(t *testing.T) {
 func TestAStreamThatNeverSaysWhoseItIsEnds(t *testing.T) {
 	opened(t, func(r *rig) {
 		c := r.client("n1")
-		time.Sleep(defaultSilentAfter - time.Millisecond)
+		time.Sleep(Limits{}.WithDefaults().Silence - time.Millisecond)
 		c.quiet()
 		time.Sleep(time.Millisecond)
 		wantEnd(t, c, codes.DeadlineExceeded, "")

@@ -29,7 +29,7 @@ type stream interface {
 	RecvMsg(m any) error
 }
 
-// Register offers the aggregated discovery service, in both protocols, and the client status discovery service. The server must have been made with GRPCOptions.
+// Register offers the aggregated discovery service, in both protocols, and the client status discovery service. The server must have been made with this one's GRPCOptions.
 func (s *Server) Register(to grpc.ServiceRegistrar) {
 	offer := func(name string, p Protocol) grpc.StreamDesc {
 		return grpc.StreamDesc{
@@ -97,20 +97,12 @@ func (s *Server) discover(on stream, p Protocol) error {
 	}
 	held, leads := on.Context().Value(leashKey{}).(*leash)
 	if !leads {
-		return status.Error(codes.Internal, "this server was not made with xds.GRPCOptions")
+		return errNoLeash()
 	}
 	defer held.cancel()
 	first := &request{protocol: p}
-	// Nothing counts or bounds a stream before it says whose it is.
-	silent := time.AfterFunc(s.silentAfter, held.end)
-	defer silent.Stop()
-	err := on.RecvMsg(first)
-	silent.Stop()
-	if err != nil {
+	if err := on.RecvMsg(first); err != nil {
 		s.tooLarge(err, Event{})
-		if held.cut.Load() {
-			s.report(Event{Kind: LimitExceeded, Limit: "silence"})
-		}
 		return ended(err)
 	}
 	var one *session
@@ -121,7 +113,7 @@ func (s *Server) discover(on stream, p Protocol) error {
 	if s.closed.Load() {
 		return status.Error(codes.Unavailable, "this server is shutting down")
 	}
-	err = s.contain(one.node, func() error { return one.receive(first) })
+	err := s.contain(one.node, func() error { return one.receive(first) })
 	if why := one.reason.Load(); why != nil {
 		return *why
 	}
@@ -187,10 +179,6 @@ func (s *Server) register(one *session) (duplicate bool, full *Event) {
 	defer s.mu.Unlock()
 	n := s.nodes[one.node]
 	switch {
-	case s.open >= s.limits.Streams:
-		event := one.over("streams")
-		event.Words = fmt.Sprintf("this server has %d streams: it takes no more (--max-streams)", s.open)
-		return false, &event
 	case n == nil:
 		n = &node{}
 		s.nodes[one.node] = n

@@ -91,11 +91,8 @@ type Config struct {
 	Log  *slog.Logger
 	// Grace is how long a cluster or its endpoints stay after the proxy ACKed routes and layers
 	// that no longer need them. Default 5 s.
-	Grace time.Duration
-	// SilentAfter is how long a proxy may owe an answer while nothing at all comes from it, before
-	// it is disconnected. Default 20 s.
-	SilentAfter time.Duration
-	Limits      Limits
+	Grace  time.Duration
+	Limits Limits
 	// Events is told what happens on streams, for metrics. It is called on the stream's goroutines
 	// and must be cheap. May be nil.
 	Events func(Event)

@@ -31,7 +31,6 @@ type serveFlags struct {
 	prometheus string
 	drain      time.Duration
 	limits     xds.Limits
-	silence    time.Duration
 	reports    int // bytes per second
 	logFormat  string
 	logLevel   string
@@ -83,7 +82,7 @@ func newServe(a *app) *cobra.Command {
 	} {
 		flags.IntVar(l.value, l.name, l.is, l.usage)
 	}
-	flags.DurationVar(&f.silence, "max-silence", 20*time.Second, "how long a stream may say nothing when it comes, owe an answer or not read; a second more for each 64 KiB that it was sent")
+	flags.DurationVar(&f.limits.Silence, "max-silence", limits.Silence, "how long a stream may say nothing when it comes, owe an answer or not read; a second more for each 64 KiB that it was sent")
 	flags.IntVar(&f.reports, "report-bytes", 20_000_000, "bytes of load reports to read a second, at most; beyond, a random part of the proxies reports fast; at least 1000000")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -124,7 +123,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	}
 	defer s.close()
 	s.leaderTTL, s.prometheus, s.reports, s.folder, s.log = f.leaderTTL, f.prometheus, f.reports, folder, log
-	s.drain, s.limits, s.silence = f.drain, f.limits, f.silence
+	s.drain, s.limits = f.drain, f.limits
 	return a.serveWith(ctx, s)
 }
 
@@ -133,8 +132,8 @@ func (f serveFlags) checkLimits() error {
 	if f.drain < 0 || f.drain > 6*time.Second {
 		return usage("--drain %s: expected 0s to 6s", f.drain)
 	}
-	if f.silence < time.Second || f.silence > time.Hour {
-		return usage("--max-silence %s: expected 1s to 1h", f.silence)
+	if f.limits.Silence < time.Second || f.limits.Silence > time.Hour {
+		return usage("--max-silence %s: expected 1s to 1h", f.limits.Silence)
 	}
 	for _, l := range []struct {
 		name  string
@@ -156,7 +155,6 @@ type serving struct {
 	prometheus string // "" is none
 	drain      time.Duration
 	limits     xds.Limits
-	silence    time.Duration
 	reports    int // bytes per second
 	folder     string
 	log        *slog.Logger
@@ -207,7 +205,7 @@ func (a *app) runReplica(ctx context.Context, s serving, config store.Config) er
 	}
 	r, err := replica.New(replica.Config{
 		ID: id, Folder: s.folder, Store: client, Xds: s.xds, HTTP: s.http, LeaderTTL: s.leaderTTL, Prometheus: s.prometheus, ReportBytes: s.reports,
-		Drain: s.drain, Limits: s.limits, SilentAfter: s.silence,
+		Drain: s.drain, Limits: s.limits,
 		Now: time.Now, Log: s.log,
 	})
 	if err != nil {

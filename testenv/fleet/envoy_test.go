@@ -33,7 +33,7 @@ func startWorld(t *testing.T, port, services int) *world {
 	w := &world{renderer: envoy.NewRenderer()}
 	w.xds = xds.New(xds.Config{Cluster: "c", Group: envoy.GroupOf, Now: time.Now, Grace: 100 * time.Millisecond})
 	collector := envoy.NewCollector(envoy.CollectorConfig{Now: time.Now, Touch: w.xds.Touch})
-	server := grpc.NewServer(xds.GRPCOptions(xds.Limits{}, envoy.Codec())...)
+	server := grpc.NewServer(w.xds.GRPCOptions(envoy.Codec())...)
 	w.xds.Register(server)
 	collector.Register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -22,7 +22,7 @@ type Config struct {
 	Services  []int         // worlds
 	Proxies   []int         // fleets, in each world
 	Steps     int           // per cell
-	Latency   int           // steps of the first fleet in the first world, instead
+	Latency   int           // steps of the first fleet in each world, instead
 	Envoys    int           // real ones, for RunReal
 	Endpoints int           // of the backend that changes, for RunChurn
 	Rest      time.Duration // from the last proxy connected until memory is read

@@ -43,7 +43,7 @@ func RunChurn(ctx context.Context, c Config) (churn Churn, err error) {
 	}
 	t := trial{Config: c, rampart: r, cell: Cell{Proxies: churn.Proxies}}
 	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }}
-	return churn, t.with(ctx, of, func(ctx context.Context, b *bench) error {
+	err = t.with(ctx, of, func(ctx context.Context, b *bench) error {
 		b.fleet.Connect(0)
 		wait, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
@@ -58,6 +58,7 @@ func RunChurn(ctx context.Context, c Config) (churn Churn, err error) {
 		}
 		return b.churn(ctx, r, &churn)
 	})
+	return churn, err
 }
 
 // churn measures the changes.
@@ -70,13 +71,13 @@ func (b *bench) churn(ctx context.Context, r *rampart, to *Churn) error {
 	tick := time.NewTicker(changeEvery)
 	defer tick.Stop()
 	began := time.Now()
-	for to.Puts = 1; to.Puts <= changes; to.Puts++ {
+	for to.Puts < changes {
 		<-tick.C
+		to.Puts++
 		if err := r.change(ctx, to.Endpoints, to.Puts); err != nil {
 			return err
 		}
 	}
-	to.Puts--
 	last := time.Now()
 	ended, err := b.quiet(ctx, before.Responses[fleet.Endpoints]+int64(b.n))
 	if err != nil {
