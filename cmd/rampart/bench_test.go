@@ -101,7 +101,7 @@ func TestFleetsAreMeasuredBesideTheLimit(t *testing.T) {
 	}
 	c := cells[0]
 	for name, side := range map[string]xdsbench.Side{"rampart": c.Rampart, "limit": c.Limit} {
-		if len(side.Steps) != 3 || side.StepCPU <= 0 || side.ConnectCPU <= 0 || side.Connect <= 0 {
+		if len(side.Steps) != 3 || side.StepCPU <= 0 || side.Connect().CPU <= 0 || len(side.Connects) != 3 {
 			t.Errorf("%s: %+v", name, side)
 		}
 	}

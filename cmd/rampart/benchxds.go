@@ -107,6 +107,9 @@ func (a *app) tellXds(cells []xdsbench.Cell, output format) error {
 		a.printTable(t)
 	}
 	for _, c := range cells {
+		if !c.InTurn {
+			a.say("S = %d, N = %d: the limit's steps were made after all of rampart's: this process may not have so many connections at once (ulimit -n)", c.Services, c.Proxies)
+		}
 		for _, problem := range c.Problems {
 			a.say("S = %d, N = %d: %s", c.Services, c.Proxies, problem)
 		}
@@ -147,10 +150,11 @@ func costs(cells []xdsbench.Cell) table {
 	t := table{{"S", "N", "LOAD", "STEP µs", "LIMIT", "RATIO", "WHOLE SPAN", "LIMIT", "RATIO", "CONNECT µs", "LIMIT", "RATIO", "KiB AT REST", "LIMIT", "PEAK", "IDLE", "SIMULATOR µs"}}
 	for _, c := range cells {
 		r, l := c.Rampart, c.Limit
+		connect, limit := r.Connect().CPU, l.Connect().CPU
 		t = append(t, []string{
 			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), c.Load,
 			micros(r.StepCPU), micros(l.StepCPU), timesThe(r.StepCPU, l.StepCPU), micros(r.SpanCPU), micros(l.SpanCPU), timesThe(r.SpanCPU, l.SpanCPU),
-			micros(r.ConnectCPU), micros(l.ConnectCPU), timesThe(r.ConnectCPU, l.ConnectCPU),
+			micros(connect), micros(limit), timesThe(connect, limit),
 			fmt.Sprintf("%.1f", float64(r.Settled)/1024), fmt.Sprintf("%.1f", float64(l.Settled)/1024), fmt.Sprintf("%.1f", float64(r.Peak)/1024),
 			fmt.Sprintf("%.2f %%", 100*r.Idle), micros(r.StepSim),
 		})
@@ -182,7 +186,7 @@ func returns(cells []xdsbench.Cell) table {
 		r, l := c.Rampart, c.Limit
 		n := int64(c.Proxies)
 		t = append(t, []string{
-			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), millis(r.Ready), millis(r.Connect), millis(l.Connect), fmt.Sprint(r.ConnectBytes >> 10),
+			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), millis(r.Ready), millis(r.Connect().Took), millis(l.Connect().Took), fmt.Sprint(r.Connect().Bytes >> 10),
 			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Bytes / n), byType(c.Reconnect.Responses),
 			millis(c.Restart.Took), fmt.Sprint(c.Restart.Bytes / n), byType(c.Restart.Responses),
 		})

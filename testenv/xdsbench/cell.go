@@ -35,7 +35,8 @@ type Config struct {
 type Cell struct {
 	Services  int           `json:"services"`
 	Proxies   int           `json:"proxies"`
-	Load      string        `json:"load"` // of the machine when it began
+	Load      string        `json:"load"`   // of the machine when it began
+	InTurn    bool          `json:"inTurn"` // steps of both were made in turn, and not rampart's first
 	Rampart   Side          `json:"rampart"`
 	Limit     Side          `json:"limit"`
 	Reconnect Return        `json:"reconnect"` // all connections cut at once
@@ -102,69 +103,100 @@ type trial struct {
 	rampart *rampart
 	steps   int
 	cell    Cell
-	world   captured // what the limit is to send, as rampart sent it
-	carrier []byte   // of a step
 }
 
-// measure measures rampart, then the limit.
-func (t *trial) measure(ctx context.Context) error {
-	t.tell("S = %d, N = %d: rampart", t.cell.Services, t.cell.Proxies)
-	if err := errors.Join(t.measureRampart(ctx), t.rampart.end()); err != nil {
-		return err
-	}
-	t.tell("S = %d, N = %d: limit", t.cell.Services, t.cell.Proxies)
-	return t.measureLimit(ctx)
-}
-
-func (t *trial) measureRampart(ctx context.Context) error {
+// measure measures rampart and the limit.
+func (t *trial) measure(ctx context.Context) (err error) {
+	t.tell("S = %d, N = %d", t.cell.Services, t.cell.Proxies)
 	r := t.rampart
-	var err error
+	defer func() { err = errors.Join(err, r.end()) }()
 	if t.cell.Rampart.Ready, err = r.serve(ctx); err != nil {
 		return err
 	}
-	if t.world, err = capture(ctx, r.xds, t.cell.Services); err != nil {
+	world, err := capture(ctx, r.xds, t.cell.Services)
+	if err != nil {
 		return err
 	}
-	of := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare, calm: 11 * time.Second}
-	if err := t.prelude(ctx, of); err != nil {
+	y, err := startYardstick(ctx, t.Self, r.folder, world)
+	if err != nil {
 		return err
 	}
-	return t.with(ctx, of, func(ctx context.Context, b *bench) error {
-		if err := b.connect(ctx, &t.cell.Rampart); err != nil {
+	defer func() { err = errors.Join(err, y.proc.Stop()) }()
+	return t.compare(ctx, r, y)
+}
+
+// compare measures both servers with a fleet each, which are connected at the same time if this process may have so many connections.
+func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
+	ours := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare, calm: 11 * time.Second}
+	limit := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare, calm: 2 * time.Second}
+	for _, of := range []subject{ours, limit} {
+		if err := t.prelude(ctx, of); err != nil {
 			return err
 		}
-		if err := r.begin(ctx); err != nil {
+	}
+	alone := func(ctx context.Context, s *stepping) error { return inTurn(ctx, t.steps, s) }
+	beside := func(ctx context.Context, rampart ...*stepping) error {
+		return t.with(ctx, limit, func(ctx context.Context, b *bench) error {
+			if err := b.settle(ctx, &t.cell.Limit); err != nil {
+				return err
+			}
+			return inTurn(ctx, t.steps, append(rampart, &stepping{bench: b, side: &t.cell.Limit})...)
+		})
+	}
+	var err error
+	if t.cell.InTurn = connectionsAllowed() >= 2*t.cell.Proxies; t.cell.InTurn {
+		err = t.ofRampart(ctx, ours, y, func(ctx context.Context, s *stepping) error { return beside(ctx, s) })
+	} else if err = t.ofRampart(ctx, ours, y, alone); err == nil {
+		err = beside(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return t.connectAgain(ctx, ours, limit)
+}
+
+// ofRampart measures rampart, and shows the limit what a step is before any is measured.
+func (t *trial) ofRampart(ctx context.Context, of subject, y *yardstick, measureSteps func(context.Context, *stepping) error) error {
+	again := func() error { _, err := t.rampart.serve(ctx); return err } // it outlives the fleet
+	return t.with(ctx, of, func(ctx context.Context, b *bench) error {
+		if err := b.settle(ctx, &t.cell.Rampart); err != nil {
+			return err
+		}
+		if err := t.rampart.begin(ctx); err != nil {
 			return err
 		}
 		w, _, err := b.step(ctx, lowest-1)
 		if err != nil {
 			return err
 		}
-		t.carrier = w.Carrier()
-		if err := b.steps(ctx, &t.cell.Rampart, t.steps); err != nil {
+		y.carrier = w.Carrier()
+		if err := measureSteps(ctx, &stepping{bench: b, side: &t.cell.Rampart}); err != nil {
 			return err
 		}
-		return b.faults(ctx, r, &t.cell)
+		return b.faults(ctx, t.rampart, again, &t.cell)
 	})
 }
 
-func (t *trial) measureLimit(ctx context.Context) error {
-	y, err := startYardstick(ctx, t.Self, t.rampart.folder, t.world)
-	if err != nil {
-		return err
-	}
-	y.carrier = t.carrier
-	of := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare, calm: 2 * time.Second}
-	if err := t.prelude(ctx, of); err != nil {
-		return errors.Join(err, y.proc.Stop())
-	}
-	err = t.with(ctx, of, func(ctx context.Context, b *bench) error {
-		if err := b.connect(ctx, &t.cell.Limit); err != nil {
-			return err
+// connects is how often a whole fleet connects to each server.
+const connects = 3
+
+// connectAgain has other fleets connect to both servers in turn.
+func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
+	for range connects - 1 {
+		for _, one := range []struct {
+			of   subject
+			side *Side
+		}{{ours, &t.cell.Rampart}, {limit, &t.cell.Limit}} {
+			err := t.with(ctx, one.of, func(ctx context.Context, b *bench) error { return b.connect(ctx, one.side) })
+			if err != nil {
+				return err
+			}
+			if err := sleep(ctx, min(t.Rest, one.of.calm)); err != nil {
+				return err
+			}
 		}
-		return b.steps(ctx, &t.cell.Limit, t.steps)
-	})
-	return errors.Join(err, y.proc.Stop())
+	}
+	return nil
 }
 
 // prelude has a few proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
@@ -202,7 +234,7 @@ func (t *trial) with(ctx context.Context, of subject, measure func(context.Conte
 }
 
 // faults measures what happens to a running release's fleet that does not go as planned.
-func (b *bench) faults(ctx context.Context, r *rampart, cell *Cell) error {
+func (b *bench) faults(ctx context.Context, r *rampart, again func() error, cell *Cell) error {
 	var err error
 	if cell.Reconnect, err = b.comeBack(ctx, r, func() error { b.fleet.Cut(); return nil }); err != nil {
 		return err
@@ -212,8 +244,7 @@ func (b *bench) faults(ctx context.Context, r *rampart, cell *Cell) error {
 		if err := r.proc.Kill(); err != nil {
 			return err
 		}
-		_, err := r.serve(ctx)
-		return err
+		return again()
 	}); err != nil {
 		// It is told, and what else was measured is not lost.
 		cell.Problems = append(cell.Problems, "restart: "+err.Error())
@@ -233,7 +264,7 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 	if s.Release == nil {
 		return Return{}, fmt.Errorf("no release runs: %+v", s.Last)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	before, pid := b.fleet.Counts(), b.of.pid()
 	cpu, err := cpuOf(pid)

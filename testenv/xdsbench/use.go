@@ -70,3 +70,12 @@ func ownCPU() time.Duration {
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
+
+// connectionsAllowed is how many connections this process may have at once, beside what it has open anyway.
+func connectionsAllowed() int {
+	var files syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
+		return 0
+	}
+	return int(min(files.Cur, 1<<30)) - 100
+}
