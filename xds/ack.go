@@ -59,7 +59,7 @@ func (s *session) unpack(f *flight) {
 		return
 	}
 	for _, e := range f.pack.plain {
-		h := f.t.apart[e.Name]
+		h := f.t.apart.get(e.Name)
 		switch {
 		case !f.t.wants(e.Name), h != nil && h.early == nil:
 			h = &holding{flying: 1} // it was unsubscribed since, and still may be what was refused
@@ -77,7 +77,7 @@ func (s *session) unpack(f *flight) {
 func (s *session) acceptAll(f *flight, now time.Time) {
 	t := f.t
 	t.base, t.bulk, t.settled = accepted, nil, now
-	for name, h := range t.apart {
+	for name, h := range t.apart.all() {
 		if h.early != nil {
 			early := h.early
 			h.early = nil
@@ -100,11 +100,11 @@ func (s *session) accept(f *flight, now time.Time) {
 }
 
 func (s *session) acceptItem(f *flight, i item, now time.Time) {
-	if i.v == nil || f.t.apart[i.name] != i.h {
+	if i.v == nil || f.t.apart.get(i.name) != i.h {
 		return // removed, or unsubscribed meanwhile
 	}
 	if !f.beat && i.v.ttl > 0 && !i.h.fed.IsZero() && f.at.Sub(i.h.fed) > i.v.ttl {
-		i.h.earlier = nil // it had expired in between
+		i.h.earlier = acks{} // it had expired in between
 		i.h.acked = nil
 		s.group.losses++
 	}
@@ -132,11 +132,7 @@ func (h *holding) note(v *variant, now time.Time) {
 		return
 	}
 	if h.acked != nil && len(v.of.Parts) > 0 {
-		if len(h.earlier) == maxEarlier { // in place: who climbs for long must not leave garbage at each step
-			copy(h.earlier, h.earlier[1:])
-			h.earlier = h.earlier[:maxEarlier-1]
-		}
-		h.earlier = append(h.earlier, ack{h.acked, h.ackedAt})
+		h.earlier.add(ack{h.acked, h.ackedAt})
 	}
 	h.acked, h.ackedAt = v, now
 }
@@ -150,7 +146,7 @@ func (s *session) rejected(t *interest, f *flight, words string) {
 		switch {
 		case i.v == nil:
 			continue
-		case t.apart[i.name] == i.h: // else it was unsubscribed meanwhile
+		case t.apart.get(i.name) == i.h: // else it was unsubscribed meanwhile
 			bodies = append(bodies, i)
 		}
 		blame++
@@ -210,7 +206,7 @@ func (s *session) startOver(t *interest) {
 		}
 	}
 	s.group.losses++
-	t.apart, t.dirty, t.suspects, t.base = nil, nil, nil, nothing
+	t.apart, t.dirty, t.suspects, t.base = notes[*holding]{}, notes[cause]{}, nil, nothing
 	t.stuck, t.fresh, t.owed = false, true, t.wildcard
 	s.stirred |= t.bit
 	s.movedAll(t, true)

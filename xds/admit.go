@@ -47,6 +47,14 @@ func (n *newcomer) RecvMsg(m any) error {
 	return err
 }
 
+// heard is the stream itself, once it has said something.
+func heard(on stream) stream {
+	if n, isNew := on.(*newcomer); isNew && n.silent == nil {
+		return n.ServerStream
+	}
+	return on
+}
+
 func (n *newcomer) speaks() {
 	if n.silent != nil {
 		n.silent.Stop()

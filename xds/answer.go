@@ -72,7 +72,7 @@ func (s *session) next(now time.Time) *flight {
 
 // take decides about one name, and notes what the stream will hold.
 func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
-	why := t.dirty[name]
+	why := t.dirty.get(name)
 	if why == 0 {
 		return item{}, false
 	}
@@ -83,7 +83,7 @@ func (s *session) take(t *interest, name string, now time.Time) (item, bool) {
 		}
 		return item{}, false
 	}
-	delete(t.dirty, name)
+	t.dirty.drop(name)
 	switch {
 	case d.send != nil:
 		before := s.extent(t, name)
@@ -133,7 +133,7 @@ func (s *session) unsettleEndpoints(name string) {
 
 // decide is what to do about one dirty name.
 func (s *session) decide(t *interest, name string, now time.Time) decision {
-	why, h := t.dirty[name], s.holding(t, name)
+	why, h := t.dirty.get(name), s.holding(t, name)
 	e := s.group.entry(Key{t.url, name})
 	if h == nil {
 		h = &holding{}
@@ -170,7 +170,7 @@ func (s *session) decide(t *interest, name string, now time.Time) decision {
 // decideGone answers for a name that is not published. What is leaving is still there for who asks;
 // where its body is not known, the answer waits for its removal or return.
 func (s *session) decideGone(t *interest, name string, h *holding) decision {
-	why := t.dirty[name]
+	why := t.dirty.get(name)
 	switch leaving := s.leaving[Key{t.url, name}] != nil; {
 	case leaving && why&must != 0 && h.sent != nil:
 		return decision{send: h.sent}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/mem"
@@ -77,4 +78,16 @@ func requested(t testing.TB, from *discoveryv3.DeltaDiscoveryRequest) *request {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// checkLast fails if a message was said to be the last for now and is not, or if the stream would not be looked at when something is due. Of half of the messages, so that
+// what follows is not always seen by a stream that was looked at once more.
+func checkLast(fatalf func(string, ...any), one *session, o outgoing, now time.Time) {
+	if !o.last || one.launched%2 == 0 {
+		return
+	}
+	armed := one.armed
+	if next := one.upcoming(now); next.flight != nil || !next.last || !one.armed.Equal(armed) {
+		fatalf("nothing was behind %+v, and then there was %+v; alarm at %s, then at %s", o.flight, next.flight, armed, one.armed)
+	}
 }

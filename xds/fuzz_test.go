@@ -220,12 +220,13 @@ func (z *fuzzed) deliver(one *fuzzedStream) {
 	if one.session == nil {
 		return
 	}
-	f, m, _ := one.session.upcoming(z.now)
-	if f == nil {
+	o := one.session.upcoming(z.now)
+	if o.flight == nil {
 		return
 	}
+	checkLast(z.t.Fatalf, one.session, o, z.now)
 	a := answerable{versions: map[string]string{}}
-	wire := m.buffers.Materialize()
+	wire := o.frame.buffers.Materialize()
 	if one.protocol == Delta {
 		d := &discoveryv3.DeltaDiscoveryResponse{}
 		if err := proto.Unmarshal(wire, d); err != nil {
@@ -272,13 +273,13 @@ func (z *fuzzed) checkStream(one *session) {
 		published := len(one.group.shelf(t.url).entries)
 		// What it names, what is published, and what it brought along.
 		most := 2*fuzzedNames + published
-		if t.names.len() > fuzzedNames || len(t.apart) > most || len(t.dirty) > most || len(t.suspects) > most {
-			z.t.Fatalf("%s: %d names, %d apart, %d dirty, %d suspects", t.url, t.names.len(), len(t.apart), len(t.dirty), len(t.suspects))
+		if t.names.len() > fuzzedNames || t.apart.len() > most || t.dirty.len() > most || len(t.suspects) > most {
+			z.t.Fatalf("%s: %d names, %d apart, %d dirty, %d suspects", t.url, t.names.len(), t.apart.len(), t.dirty.len(), len(t.suspects))
 		}
 		if t.flying != flying[t] || t.flying > (published+fuzzedLayer)*maxOvertaking+1 {
 			z.t.Fatalf("%s: %d in flight, counted %d", t.url, flying[t], t.flying)
 		}
-		for name, h := range t.apart {
+		for name, h := range t.apart.all() {
 			if h.flying < 0 || h.beats < 0 || h.beats > 1 || len(h.parked) > maxParked || !t.wants(name) {
 				z.t.Fatalf("%s %q, wanted %v: %+v", t.url, name, t.wants(name), h)
 			}

@@ -12,10 +12,10 @@ import (
 func (s *session) beats(now time.Time) (beat *flight, late bool) {
 	for key, e := range s.group.mortal {
 		t := s.interest(key.Type)
-		if t == nil || t.dirty[key.Name] != 0 {
+		if t == nil || t.dirty.get(key.Name) != 0 {
 			continue
 		}
-		h := t.apart[key.Name]
+		h := t.apart.get(key.Name)
 		if !h.beating(e) || !s.server.fresh(now, e.TTL) {
 			continue
 		}
@@ -46,10 +46,10 @@ func (h *holding) beating(e *entry) bool {
 // newer body went out since, that one does it.
 func (s *session) beatRejected(f *flight) {
 	i := f.items[0]
-	if f.t.apart[i.name] != i.h || i.h.flying > 0 {
+	if f.t.apart.get(i.name) != i.h || i.h.flying > 0 {
 		return
 	}
-	i.h.sent, i.h.acked, i.h.earlier = nil, nil, nil
+	i.h.sent, i.h.acked, i.h.earlier = nil, nil, acks{}
 	f.t.look(i.name, recheck)
 }
 

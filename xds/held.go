@@ -46,7 +46,7 @@ func (s *session) heldAll() (all []Held) {
 				names[name] = struct{}{}
 			}
 		}
-		for name := range t.apart {
+		for name := range t.apart.all() {
 			names[name] = struct{}{}
 		}
 		for _, name := range slices.Sorted(maps.Keys(names)) {

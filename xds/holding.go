@@ -1,25 +1,26 @@
 package xds
 
 import (
+	"iter"
 	"time"
 )
 
 // holding is what a stream has of one resource.
 type holding struct {
-	claim    string    // the content that the proxy named when it came, never sent here
-	accepted bool      // some version was ACKed, here or before
-	doubtful bool      // the proxy may have it, but nothing must rely on that
-	complete bool      // what needs says was met when a body was sent with all parts, and nothing of it was lost since
-	needs    uint64    // the needs of that body: see entry
 	sent     *variant  // the last body sent and not rejected
 	acked    *variant  // the last body ACKed, or found to be what the proxy holds
+	flying   int       // bodies in flight
+	beats    int       // heartbeats in flight
+	needs    uint64    // the needs of the body that complete is about: see entry
+	complete bool      // what needs says was met when a body was sent with all parts, and nothing of it was lost since
+	accepted bool      // some version was ACKed, here or before
+	doubtful bool      // the proxy may have it, but nothing must rely on that
+	claim    string    // the content that the proxy named when it came, never sent here
 	at       time.Time // of the last message, body or heartbeat
 	fed      time.Time // of the last message that was ACKed
 	ackedAt  time.Time // when acked came
-	earlier  []ack     // the ACKs before it, newest last; only of resources with parts, at most maxEarlier
+	earlier  acks      // the ACKs before it; only of resources with parts
 	early    *variant  // what went in a bulk that is not answered yet
-	flying   int       // bodies in flight
-	beats    int       // heartbeats in flight
 	parked   []string  // versions that were rejected
 }
 
@@ -29,9 +30,35 @@ type ack struct {
 	at time.Time
 }
 
+// acks are the last maxEarlier of them, written over in place: who climbs for long must not leave garbage at each step.
+type acks struct {
+	ring []ack
+	next int // that is written over, once there are maxEarlier
+}
+
 // maxEarlier bounds the memory of ACKs. Forgetting one can only make a proxy seem to have met a
 // requirement later than it did.
 const maxEarlier = 8
+
+func (a *acks) add(one ack) {
+	if len(a.ring) < maxEarlier {
+		a.ring = append(a.ring, one)
+		return
+	}
+	a.ring[a.next] = one
+	a.next = (a.next + 1) % maxEarlier
+}
+
+// backward begins with the newest.
+func (a *acks) backward() iter.Seq[ack] {
+	return func(yield func(ack) bool) {
+		for i := range a.ring {
+			if !yield(a.ring[(a.next+len(a.ring)-1-i)%len(a.ring)]) {
+				return
+			}
+		}
+	}
+}
 
 // maxParked bounds how many rejected versions are remembered of one resource. Only those of the
 // present content can come up again.
@@ -78,7 +105,7 @@ func (s *session) implied(t *interest, name string) *entry {
 
 // extent is how much the stream has of a name.
 func (s *session) extent(t *interest, name string) extent {
-	if h := t.apart[name]; h != nil {
+	if h := t.apart.get(name); h != nil {
 		return h.extent()
 	}
 	if s.implied(t, name) == nil {
@@ -89,7 +116,7 @@ func (s *session) extent(t *interest, name string) extent {
 
 // holding returns what the stream has of a name, nil if that is nothing. It is for reading.
 func (s *session) holding(t *interest, name string) *holding {
-	if h := t.apart[name]; h != nil {
+	if h := t.apart.get(name); h != nil {
 		if h.void() {
 			return nil
 		}
@@ -103,7 +130,7 @@ func (s *session) holding(t *interest, name string) *holding {
 
 // hold returns the stream's own note of a name, a new one if there is none.
 func (s *session) hold(t *interest, name string) *holding {
-	h := t.apart[name]
+	h := t.apart.get(name)
 	if h != nil {
 		return h
 	}
@@ -114,7 +141,7 @@ func (s *session) hold(t *interest, name string) *holding {
 }
 
 func (t *interest) keepApart(name string, h *holding) *holding {
-	put(&t.apart, name, h)
+	t.apart.set(name, h)
 	return h
 }
 
@@ -128,7 +155,7 @@ func (t *interest) of(e *entry) *holding {
 
 // clear makes the stream have nothing of a name.
 func (s *session) clear(t *interest, name string) {
-	delete(t.apart, name)
+	t.apart.drop(name)
 	if s.implied(t, name) != nil {
 		t.keepApart(name, &holding{})
 	}
@@ -136,7 +163,7 @@ func (s *session) clear(t *interest, name string) {
 
 // leaveBase notes what the stream has of a name by itself, because what is published of it is about to be another than old.
 func (s *session) leaveBase(t *interest, name string, old *entry) {
-	if t.base == nothing || t.apart[name] != nil {
+	if t.base == nothing || t.apart.get(name) != nil {
 		return
 	}
 	if old != nil && old.plain() {
@@ -149,21 +176,17 @@ func (s *session) leaveBase(t *interest, name string, old *entry) {
 // fold ends the separate notes of what has long been as it is published.
 func (s *session) fold(now time.Time) {
 	for _, t := range s.types {
-		if len(t.dirty) == 0 {
-			t.dirty = nil // a map keeps what it once took
-		}
+		t.dirty.shrink()
 		if t.base != accepted {
 			continue
 		}
-		for name, h := range t.apart {
+		for name, h := range t.apart.all() {
 			if s.folds(t, name, h, now) {
 				t.settled = latest(t.settled, h.ackedAt)
-				delete(t.apart, name)
+				t.apart.drop(name)
 			}
 		}
-		if len(t.apart) == 0 {
-			t.apart = nil
-		}
+		t.apart.shrink()
 	}
 	if len(s.leaving) == 0 {
 		s.leaving = nil
@@ -181,5 +204,5 @@ func (s *session) folds(t *interest, name string, h *holding, now time.Time) boo
 	}
 	_, refused := s.rejections[Key{t.url, name}]
 	_, warms := s.warming[name]
-	return !refused && !warms && h.flying == 0 && h.beats == 0 && len(h.parked) == 0 && t.dirty[name] == 0 && t.wants(name)
+	return !refused && !warms && h.flying == 0 && h.beats == 0 && len(h.parked) == 0 && t.dirty.get(name) == 0 && t.wants(name)
 }

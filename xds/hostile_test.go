@@ -274,18 +274,18 @@ func TestARollbackOvertakesWhateverIsQueued(t *testing.T) {
 	s.Publish(12, []Update{{Group: "edge", Set: []Resource{{Key: Key{RuntimeType, "l1"}, Body: []byte("back")}}, Urgent: true}})
 	served := map[*session]bool{}
 	for range proxies {
-		one := s.queue.take()
-		f, _, _ := one.upcoming(time.Now())
+		one := s.queue.take(make([]*session, 0, 1))[0]
+		f := one.upcoming(time.Now()).flight
 		if one.group.name != "edge" || served[one] || f == nil || f.t.url != RuntimeType {
 			t.Fatalf("turn %d is of %s, with %+v", len(served), one.node, f)
 		}
 		served[one] = true
-		if f, _, _ = one.upcoming(time.Now()); f == nil || f.t.url != RouteType {
+		if f = one.upcoming(time.Now()).flight; f == nil || f.t.url != RouteType {
 			t.Fatalf("the routes did not follow: %+v", f)
 		}
 		s.queue.rest(one)
 	}
-	if one := s.queue.take(); one != other[0] {
+	if one := s.queue.take(make([]*session, 0, 1))[0]; one != other[0] {
 		t.Errorf("then it is the turn of %s", one.node)
 	}
 	for _, one := range append(edge, other...) {
@@ -314,7 +314,7 @@ func joined(t testing.TB, s *Server, group, node string, first ...*discoveryv3.D
 func ackAll(t testing.TB, one *session) (responses int) {
 	t.Helper()
 	for {
-		f, _, _ := one.upcoming(one.server.now())
+		f := one.upcoming(one.server.now()).flight
 		if f == nil {
 			return responses
 		}

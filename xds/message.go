@@ -2,11 +2,7 @@ package xds
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-
-	"google.golang.org/grpc/mem"
 )
 
 // message writes a flight's response. Resources are in it as the bytes that all streams share. The caller holds group.mu.
@@ -26,7 +22,7 @@ func (s *session) message(f *flight) *frame {
 			head = appendText(head, responseRemoved, i.name)
 		}
 	}
-	m.add(mem.SliceBuffer(head))
+	m.finish(head)
 	return m
 }
 
@@ -66,7 +62,7 @@ func (s *session) addWorld(m *frame, f *flight) (total uint64) {
 				add(i.v)
 			}
 		}
-	case f.pack != nil || t.base != nothing && len(t.apart) == 0:
+	case f.pack != nil || t.base != nothing && t.apart.len() == 0:
 		p := s.group.pack(s.server.seeds, t)
 		if f.pack != nil {
 			p = f.pack
@@ -87,13 +83,13 @@ func (s *session) addWorld(m *frame, f *flight) (total uint64) {
 func (s *session) having(t *interest) (all []*variant) {
 	if t.base != nothing {
 		for _, e := range s.group.pack(s.server.seeds, t).plain {
-			if t.apart[e.Name] == nil {
+			if t.apart.get(e.Name) == nil {
 				all = append(all, e.full)
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(t.apart)) {
-		if h := t.apart[name]; h.sent != nil {
+	for _, name := range t.apart.names() {
+		if h := t.apart.get(name); h.sent != nil {
 			all = append(all, h.sent)
 		}
 	}

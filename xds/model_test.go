@@ -229,7 +229,7 @@ func (w *world) ask(t *rapid.T) {
 	g := w.s.find("edge")
 	clear(g.verdicts)
 	for _, e := range g.shelf(RuntimeType).entries {
-		if t := w.p.session.interest(RuntimeType); !e.uptake.begun && t != nil && t.dirty[e.Name] != 0 {
+		if t := w.p.session.interest(RuntimeType); !e.uptake.begun && t != nil && t.dirty.get(e.Name) != 0 {
 			return // it may turn out to have been taken before
 		}
 		e.uptake.begun = true

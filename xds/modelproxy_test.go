@@ -161,11 +161,12 @@ func (w *world) expire() {
 
 // deliver takes one message from the server, as it comes over the wire, and checks what the server may send.
 func (w *world) deliver() bool {
-	f, sent, _ := w.p.session.upcoming(w.now)
-	if f == nil {
+	o := w.p.session.upcoming(w.now)
+	if o.flight == nil {
 		return false
 	}
-	m, err := sentOf(sent)
+	checkLast(w.t.Fatalf, w.p.session, o, w.now)
+	m, err := sentOf(o.frame)
 	w.check(err)
 	w.p.inbox, w.p.born[m.Nonce] = append(w.p.inbox, m), w.p.turns
 	if reached := w.s.reached(); reached < w.p.floor {

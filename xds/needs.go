@@ -74,7 +74,7 @@ func (s *session) clustersOf() bool {
 		return true
 	}
 	t := s.interest(ClusterType)
-	return t == nil || t.wildcard && t.base == accepted && len(t.apart) == 0
+	return t == nil || t.wildcard && t.base == accepted && t.apart.len() == 0
 }
 
 // meetsAll reports whether the stream obviously has what all parts need; false means nothing. It costs as much as the stream differs from what is published.
@@ -84,7 +84,7 @@ func (s *session) meetsAll(e *entry) bool {
 		if t == nil || t.base != accepted || !s.group.covers(e, t) || url == EndpointType && !s.clustersOf() {
 			return false
 		}
-		for name, h := range t.apart {
+		for name, h := range t.apart.all() {
 			if h.extent() < accepted && s.group.dependents[Key{url, name}][e.Key] > 0 {
 				return false
 			}

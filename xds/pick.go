@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -16,11 +15,11 @@ func (s *session) weights(now time.Time) *flight {
 		if t == nil || len(t.suspects) > 0 || t.fresh {
 			continue
 		}
-		for _, name := range sorted(t.dirty) {
-			if t.dirty[name]&changed == 0 || s.group.entry(Key{url, name}) == nil {
+		for _, name := range t.dirty.names() {
+			if t.dirty.get(name)&changed == 0 || s.group.entry(Key{url, name}) == nil {
 				continue
 			}
-			if h := t.apart[name]; h != nil && h.flying >= maxOvertaking {
+			if h := t.apart.get(name); h != nil && h.flying >= maxOvertaking {
 				continue // it answers nothing: the latest waits for it
 			}
 			if i, ok := s.take(t, name, now); ok {
@@ -88,7 +87,9 @@ func (s *session) pick(t *interest, now time.Time) *flight {
 }
 
 // hungry reports whether there may be something to send.
-func (t *interest) hungry() bool { return len(t.dirty) > 0 || t.fresh || t.owed || len(t.suspects) > 0 }
+func (t *interest) hungry() bool {
+	return t.dirty.len() > 0 || t.fresh || t.owed || len(t.suspects) > 0
+}
 
 // spares reports whether clusters that are not published any more are left to a proxy that comes back a moment longer. Its routes of an earlier stream may name them, and
 // a response of the state of the world without them takes them away; the new routes go meanwhile.
@@ -133,9 +134,9 @@ func (s *session) pickAll(t *interest, now time.Time) *flight {
 		s.pickEach(t, p, now) // a response without those would delete them
 		return nil
 	}
-	for name := range t.dirty {
+	for name := range t.dirty.all() {
 		if s.group.entry(Key{t.url, name}).alone() {
-			delete(t.dirty, name)
+			t.dirty.drop(name)
 		}
 	}
 	for _, name := range p.odd {
@@ -147,7 +148,7 @@ func (s *session) pickAll(t *interest, now time.Time) *flight {
 		missing = s.unpublished(t)
 	}
 	for _, name := range missing {
-		delete(t.dirty, name)
+		t.dirty.drop(name)
 		if s.answersMissing(t) {
 			f.items = append(f.items, item{name: name})
 		}
@@ -192,10 +193,13 @@ func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta 
 
 // pickOne collects one layer's response, or one with all layers that have no TTL.
 func (s *session) pickOne(t *interest, now time.Time) *flight {
+	if t.dirty.len() == 1 && len(t.suspects) == 0 && !t.owed {
+		return s.pickOnly(t, now)
+	}
 	// As in pickSome: what is left of a piece may be nothing.
 	for {
 		names, apart := t.batch()
-		names = slices.DeleteFunc(names, func(name string) bool { h := t.apart[name]; return h != nil && h.flying > 0 })
+		names = slices.DeleteFunc(names, func(name string) bool { h := t.apart.get(name); return h != nil && h.flying > 0 })
 		if f := s.pickLayers(t, names, now); len(f.items) > 0 || t.owed {
 			return f
 		}
@@ -203,6 +207,21 @@ func (s *session) pickOne(t *interest, now time.Time) *flight {
 			return nil
 		}
 	}
+}
+
+// pickOnly is pickOne if just one layer is to be looked at.
+func (s *session) pickOnly(t *interest, now time.Time) *flight {
+	for name := range t.dirty.all() {
+		if h := t.apart.get(name); h != nil && h.flying > 0 {
+			break
+		}
+		if i, ok := s.take(t, name, now); ok {
+			f := newFlight(t, now)
+			f.items = append(f.items, i)
+			return f
+		}
+	}
+	return nil
 }
 
 // pickLayers collects the first layer with a TTL that is to be sent or, if there is none, all others.
@@ -240,16 +259,5 @@ func (t *interest) batch() (names []string, apart bool) {
 		}
 		return names, true
 	}
-	return sorted(t.dirty), false
-}
-
-// sorted lists the names to look at, most often one.
-func sorted(dirty map[string]cause) []string {
-	if len(dirty) > 1 {
-		return slices.Sorted(maps.Keys(dirty))
-	}
-	for name := range dirty {
-		return []string{name}
-	}
-	return nil
+	return t.dirty.names(), false
 }

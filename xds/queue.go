@@ -16,6 +16,8 @@ const (
 
 // queue holds the streams that may have something to send. A few senders share it, so that a change wakes them and not a goroutine of each stream.
 type queue struct {
+	senders int // fixed: who share it
+
 	mu    sync.Mutex
 	some  sync.Cond // of mu: there is one, or it is closed
 	lines [2]line   // guarded by mu: those with weights to take back go before all others
@@ -37,6 +39,8 @@ func (l *line) push(s *session) {
 	l.streams = append(l.streams, s)
 }
 
+func (l *line) len() int { return len(l.streams) - l.first }
+
 func (l *line) pop() *session {
 	if l.first == len(l.streams) {
 		return nil
@@ -49,8 +53,8 @@ func (l *line) pop() *session {
 	return s
 }
 
-func newQueue() *queue {
-	q := &queue{}
+func newQueue(senders int) *queue {
+	q := &queue{senders: senders}
 	q.some.L = &q.mu
 	return q
 }
@@ -85,18 +89,26 @@ func lineOf(urgent bool) int {
 	return 1
 }
 
-// take waits for a stream to send to; nil: no more.
-func (q *queue) take() *session {
+// take waits for streams to send to, and adds as many as there is room for, but leaves the other senders their share; none: no more.
+func (q *queue) take(to []*session) []*session {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !q.over {
+		share := (q.lines[0].len() + q.lines[1].len() + q.senders - 1) / q.senders
 		for i := range q.lines {
-			for s := q.lines[i].pop(); s != nil; s = q.lines[i].pop() {
+			for len(to) < min(share, cap(to)) {
+				s := q.lines[i].pop()
+				if s == nil {
+					break
+				}
 				if s.turn == waiting { // else it had its turn in the other line
 					s.turn = working
-					return s
+					to = append(to, s)
 				}
 			}
+		}
+		if len(to) > 0 {
+			return to
 		}
 		q.some.Wait()
 	}

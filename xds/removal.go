@@ -59,7 +59,7 @@ func (s *session) needs(cluster string) bool {
 	if t == nil {
 		return false
 	}
-	for _, h := range t.apart {
+	for _, h := range t.apart.all() {
 		for _, v := range []*variant{h.acked, h.sent} {
 			if v == nil {
 				continue
@@ -80,10 +80,10 @@ func (s *session) settled(url string) bool {
 	if t == nil {
 		return true
 	}
-	if len(t.dirty) > 0 || len(t.suspects) > 0 || t.flying > 0 || t.fresh {
+	if t.dirty.len() > 0 || len(t.suspects) > 0 || t.flying > 0 || t.fresh {
 		return false
 	}
-	for name, h := range t.apart {
+	for name, h := range t.apart.all() {
 		if _, rejected := s.rejections[Key{url, name}]; rejected || h.acked != h.sent {
 			return false
 		}

@@ -191,14 +191,14 @@ func (s *session) unsubscribe(t *interest, gone, again []string) {
 // unsubscribeAll ends a wildcard: only what was asked for by name stays.
 func (s *session) unsubscribeAll(t *interest) {
 	t.wildcard, t.owed = false, false
-	for name := range t.apart {
+	for name := range t.apart.all() {
 		if !t.wants(name) {
 			s.drop(t, name)
 		}
 	}
-	for name := range t.dirty {
+	for name := range t.dirty.all() {
 		if !t.wants(name) {
-			delete(t.dirty, name)
+			t.dirty.drop(name)
 		}
 	}
 	for key := range s.leaving {
@@ -217,7 +217,7 @@ func (s *session) subscribe(t *interest, names []string) {
 	before := t.names
 	t.names = s.library(t).edit(t.names, nil, names)
 	for _, name := range names {
-		if t.base != nothing && !before.has(name) && !t.wildcard && t.apart[name] == nil {
+		if t.base != nothing && !before.has(name) && !t.wildcard && t.apart.get(name) == nil {
 			t.keepApart(name, &holding{})
 		}
 		t.look(name, asked)
@@ -242,7 +242,7 @@ func (s *session) subscribeAll(t *interest) {
 	for name := range entries {
 		t.look(name, asked)
 	}
-	for name := range t.apart {
+	for name := range t.apart.all() {
 		if entries[name] == nil {
 			s.depart(t, name)
 		}

@@ -9,78 +9,123 @@ import (
 // of those before it are not written yet, and what is answered was written.
 const neverWaits = 60 << 10
 
+// together is how many streams a sender has at once at most: it finds out what to send to all of them before it sends, so that it holds the group's lock once, and stays in the
+// same code.
+const together = 32
+
 // sendAll is one of the senders: it sends what streams have to send, until the queue is closed.
 func (s *Server) sendAll() {
-	for one := s.queue.take(); one != nil; one = s.queue.take() {
-		one.serve()
+	streams, room := make([]*session, 0, together), make([]outgoing, 0, together)
+	for streams = s.queue.take(streams[:0]); len(streams) > 0; streams = s.queue.take(streams[:0]) {
+		s.sendTo(streams, room)
 	}
 }
 
-// serve sends what there is to send.
-func (s *session) serve() { s.guard(s.sendOut) }
+// sendTo sends until these streams have nothing more. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
+func (s *Server) sendTo(streams []*session, room []outgoing) {
+	for len(streams) > 0 {
+		now, more := s.now(), streams[:0]
+		for _, o := range s.upcoming(streams, now, room[:0]) {
+			switch {
+			case o.mayWait:
+				go func() {
+					if s.send(o, now) {
+						s.sendTo([]*session{o.to}, make([]outgoing, 0, 1))
+					}
+				}()
+			case s.send(o, now):
+				more = append(more, o.to)
+			}
+		}
+		streams = more
+	}
+}
+
+// outgoing is what a stream is sent next.
+type outgoing struct {
+	to      *session
+	flight  *flight // nil: nothing
+	frame   *frame
+	mayWait bool // for the proxy
+	last    bool // nothing is behind it
+}
+
+// upcoming adds what each of the streams is sent next.
+func (s *Server) upcoming(streams []*session, now time.Time, to []outgoing) []outgoing {
+	var g *group
+	for _, one := range streams {
+		if one.group != g {
+			if g != nil {
+				g.mu.Unlock()
+			}
+			g = one.group
+			g.mu.Lock()
+		}
+		s.guard(one, func() { to = append(to, one.upcoming(now)) })
+	}
+	g.mu.Unlock()
+	return to
+}
 
 // guard runs a piece of sending, and ends the stream if that panics.
-func (s *session) guard(run func()) {
-	if err := s.server.contain(s.node, func() error { run(); return nil }); err != nil {
-		s.kick(err)
-		s.server.queue.rest(s)
+func (s *Server) guard(one *session, run func()) {
+	if err := s.contain(one.node, func() error { run(); return nil }); err != nil {
+		one.kick(err)
+		s.queue.rest(one)
 	}
 }
 
-// sendOut sends until there is nothing more. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
-func (s *session) sendOut() {
-	for {
-		now := s.server.now()
-		f, m, mayWait := s.upcoming(now)
-		switch {
-		case f == nil && s.server.queue.rest(s):
-			continue
-		case f == nil:
-			return
-		case mayWait:
-			go s.guard(func() {
-				if s.deliver(f, m, now) {
-					s.sendOut()
-				}
-			})
+// send sends a message that was made at this time, and reports whether the stream is to be looked at once more.
+func (s *Server) send(o outgoing, now time.Time) (more bool) {
+	s.guard(o.to, func() {
+		if o.flight != nil && !o.to.deliver(o, now) {
+			s.queue.rest(o.to)
 			return
 		}
-		if !s.deliver(f, m, now) {
-			return
-		}
-	}
+		more = !o.last || s.queue.rest(o.to)
+	})
+	return more
 }
 
-// deliver sends one message, made at this time, and reports whether the stream lives.
-func (s *session) deliver(f *flight, m *frame, now time.Time) bool {
+// deliver hands a message over, and reports whether the stream lives.
+func (s *session) deliver(o outgoing, now time.Time) bool {
 	s.writing.Store(int64(now.Sub(s.server.epoch)) | 1) // never 0
-	err := s.stream.SendMsg(m)
+	err := s.stream.SendMsg(o.frame)
 	s.writing.Store(0)
 	if err != nil {
 		s.kick(ended(fmt.Errorf("send to %s: %w", s.node, err)))
-		s.server.queue.rest(s)
 		return false
 	}
-	s.server.report(Event{Kind: ResponseSent, Node: s.node, Group: s.group.name, Type: f.t.url, Heartbeat: f.beat})
+	s.server.report(Event{Kind: ResponseSent, Node: s.node, Group: s.group.name, Type: o.flight.t.url, Heartbeat: o.flight.beat})
 	return true
 }
 
-// upcoming returns the next message, and whether to send it may have to wait for the proxy. When there is none, it has the stream looked at when something is due.
-func (s *session) upcoming(now time.Time) (f *flight, m *frame, mayWait bool) {
-	s.group.mu.Lock()
-	defer s.group.mu.Unlock()
+// upcoming returns the next message. When there is none, it has the stream looked at when something is due. The caller holds group.mu.
+func (s *session) upcoming(now time.Time) outgoing {
 	if s.gone {
-		return nil, m, false
+		return outgoing{to: s, last: true}
 	}
 	before := s.unanswered
-	if f := s.next(now); f != nil {
-		if !f.beat {
-			s.group.moves.moved(f.t.url)
-		}
-		return f, s.launch(f), before > neverWaits
+	f := s.next(now)
+	if f == nil {
+		s.arm(now)
+		return outgoing{to: s, last: true}
 	}
-	s.arm(now)
-	return nil, m, false
+	if !f.beat {
+		s.group.moves.moved(f.t.url)
+	}
+	return outgoing{to: s, flight: f, frame: s.launch(f), mayWait: before > neverWaits, last: s.sated(now)}
+}
+
+// sated reports whether there obviously is nothing more to send, and the alarm is set; false means nothing. A heartbeat of what was just sent is due only once it is
+// answered, and looked at then.
+func (s *session) sated(now time.Time) bool {
+	for r, t := range s.ranked {
+		if s.stirred&(1<<r) != 0 && t.hungry() {
+			return false
+		}
+	}
+	return s.stirred&(1<<unranked) == 0 && !s.urgent && len(s.leaving) == 0 && s.armed.After(now) && (s.due.IsZero() || !s.due.Before(s.armed))
 }
 
 // arm sets the alarm for what is due. One that goes off too early does no harm, so it is not moved back at each step.

@@ -96,7 +96,7 @@ func New(c Config) *Server {
 	s := &Server{
 		cluster: c.Cluster, groupOf: c.Group, held: c.Held, now: c.Now, log: c.Log, events: c.Events,
 		grace: cmp.Or(c.Grace, defaultGrace), epoch: c.Now(),
-		limits: c.Limits.WithDefaults(), lines: rate.NewLimiter(linesEach, linesAtOnce), seeds: newSeeds(), queue: newQueue(),
+		limits: c.Limits.WithDefaults(), lines: rate.NewLimiter(linesEach, linesAtOnce), seeds: newSeeds(), queue: newQueue(max(2, runtime.GOMAXPROCS(0))),
 		groups: map[string]*group{}, nodes: map[string]*node{}, adopted: map[string]struct{}{}, kinds: map[string]int{},
 	}
 	if s.log == nil {
@@ -110,7 +110,7 @@ func New(c Config) *Server {
 // ends all streams and lets no more in.
 func (s *Server) Run(ctx context.Context) error {
 	var senders sync.WaitGroup
-	for range max(2, runtime.GOMAXPROCS(0)) {
+	for range s.queue.senders {
 		senders.Go(s.sendAll)
 	}
 	defer senders.Wait()

@@ -14,72 +14,74 @@ import (
 // which differs from what is published (holding.go).
 type session struct {
 	// Fixed at the stream's first message.
-	id       uint64
-	node     string
-	version  string // of the proxy: "Envoy 1.40.0"
-	protocol Protocol
 	server   *Server
 	group    *group
-	peer     *node
+	node     string
 	stream   stream
-	came     time.Time
-
-	leash  *leash
-	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
-	seen   atomic.Int64          // when anything last came from this node, as time since Server.epoch
-	turn   turn                  // guarded by Server.queue.mu: whether a sender has it, or is to have it
+	protocol Protocol
 
 	// writing is since when a send that may wait is under way, as time since Server.epoch; 0: none is.
 	writing atomic.Int64
+	seen    atomic.Int64 // when anything last came from this node, as time since Server.epoch
+	turn    turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
 
-	// Guarded by group.mu.
+	// Guarded by group.mu. What each response and each answer needs comes first: a step of thousands of streams reads it from memory, and not from a cache.
 	gone       bool                // the stream has ended
-	types      []*interest         // in the order in which they are sent
-	ranked     [unranked]*interest // those of them that have a rank, by it
+	urgent     bool                // weights go first
+	stirred    uint8               // a bit by rank: of that type there may be something to send
+	ranked     [unranked]*interest // what it wants of the types that have a rank, by it
 	flights    []*flight           // unanswered responses
 	unanswered int                 // bytes of them
 	launched   uint64              // responses so far
 	floor      int64               // the newest revision the proxy named; nothing is sent before it is published here
+	due        time.Time           // when to look again though nothing happens; zero: never
+	armed      time.Time           // when alarm goes off; zero: it does not
 	foreign    map[string]struct{} // other etcd clusters whose versions the proxy named
 	leaving    map[Key]*departure  // unpublished clusters and endpoints that it still has
+	rejections map[Key]Rejection   // what it refused last, by key
+	types      []*interest         // all that it asked for, in the order in which they are sent
 	warming    map[string]struct{} // clusters sent whose endpoints were not sent since
 	warmingAll bool                // the same of all clusters there were when it came
-	rejections map[Key]Rejection   // what it refused last, by key
-	due        time.Time           // when to look again though nothing happens; zero: never
 	alarm      *time.Timer         // has it looked at
-	armed      time.Time           // when alarm goes off; zero: it does not
-	urgent     bool                // weights go first
-	stirred    uint8               // a bit by rank: of that type there may be something to send
 	unasked    allowance           // of requests that answer nothing
+
+	// Fixed at the stream's first message.
+	id      uint64
+	version string // of the proxy: "Envoy 1.40.0"
+	peer    *node
+	came    time.Time
+
+	leash  *leash
+	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
 }
 
-// interest is what a stream wants and has of one type.
+// interest is what a stream wants and has of one type. As in a session, what each response and each answer needs comes first.
 type interest struct {
-	session *session
-	url     string
-	bit     uint8 // in session.stirred
-	solo    bool  // one response per resource with a TTL, in flight per resource: runtime layers, so that none waits for another
-	full    bool  // a response holds all there is, and what is not in it is gone (xDS protocol, Deleting resources, of the state of the world)
+	url  string
+	bit  uint8 // in session.stirred
+	solo bool  // one response per resource with a TTL, in flight per resource: runtime layers, so that none waits for another
+	full bool  // a response holds all there is, and what is not in it is gone (xDS protocol, Deleting resources, of the state of the world)
 
 	wildcard bool
-	named    bool     // it has named resources, so that naming none means none
-	names    *nameSet // shared; nil: none
+	fresh    bool            // all that it has is yet to be sent: see base
+	owed     bool            // an answer even if it is empty
+	took     bool            // it has accepted a response on this stream
+	stuck    bool            // it refused the first, which must not be sent in pieces: see stick
+	dirty    notes[cause]    // what to look at
+	apart    notes[*holding] // what it has that differs from base
+	names    *nameSet        // shared; nil: none
+	suspects [][]string      // pieces of rejected responses, to be sent apart until the rejected resource is alone
+	flying   int             // bodies in flight
+	last     uint64          // the newest nonce
+	session  *session
 
 	// base is what the stream has of everything plain that it wants and that is not apart; settled is since when at the latest.
 	base    extent
 	settled time.Time
 	bulk    *flight // while base is sent: what it was sent in
-	fresh   bool    // all of that is yet to be sent
 
-	apart    map[string]*holding // what differs from base
-	dirty    map[string]cause    // what to look at
-	suspects [][]string          // pieces of rejected responses, to be sent apart until the rejected resource is alone
-	flying   int                 // bodies in flight
-	owed     bool                // an answer even if it is empty
-	brought  bool                // the proxy has something of an earlier stream, and cannot say what
-	took     bool                // it has accepted a response on this one
-	stuck    bool                // it refused the first, which must not be sent in pieces: see stick
-	last     uint64              // the newest nonce
+	named   bool // it has named resources, so that naming none means none
+	brought bool // the proxy has something of an earlier stream, and cannot say what
 }
 
 // cause is why a resource is looked at.
@@ -151,10 +153,7 @@ func (t *interest) wants(name string) bool { return t.wildcard || t.names.has(na
 
 // look notes that a resource must be looked at.
 func (t *interest) look(name string, why cause) {
-	if t.dirty == nil {
-		t.dirty = map[string]cause{}
-	}
-	t.dirty[name] |= why
+	t.dirty.set(name, t.dirty.get(name)|why)
 	t.session.stirred |= t.bit
 }
 
@@ -215,7 +214,7 @@ func (s *session) reconsider(key Key, less bool) {
 	if other == nil {
 		return
 	}
-	if h := other.apart[key.Name]; h != nil && less {
+	if h := other.apart.get(key.Name); h != nil && less {
 		h.claim = "" // what the proxy said it holds may now name what it does not have
 		h.complete = false
 	}
@@ -227,7 +226,7 @@ func (s *session) drop(t *interest, name string) {
 	before := s.extent(t, name)
 	s.group.losses++
 	s.clear(t, name)
-	delete(t.dirty, name)
+	t.dirty.drop(name)
 	delete(s.leaving, Key{t.url, name})
 	delete(s.rejections, Key{t.url, name})
 	if t.url == ClusterType || t.url == EndpointType {

@@ -33,8 +33,8 @@ func TestAProxyInSyncCostsNothingPerResource(t *testing.T) {
 	s, sessions, names := inSync(t, 100, 10_000, &now)
 	for _, one := range sessions {
 		for _, url := range []string{ClusterType, EndpointType} {
-			if kept := one.interest(url); kept.apart != nil || len(kept.dirty) > 0 || kept.names != sessions[0].interest(url).names {
-				t.Fatalf("%s has %d notes of its own, %d dirty", one.node, len(kept.apart), len(kept.dirty))
+			if kept := one.interest(url); kept.apart.len() > 0 || kept.apart.more != nil || kept.dirty.len() > 0 || kept.names != sessions[0].interest(url).names {
+				t.Fatalf("%s has %d notes of its own, %d dirty", one.node, kept.apart.len(), kept.dirty.len())
 			}
 		}
 		if one.leaving != nil || len(one.warming) > 0 || len(one.rejections) > 0 || len(one.flights) > 0 {
@@ -53,7 +53,7 @@ func TestAProxyInSyncCostsNothingPerResource(t *testing.T) {
 		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: ClusterType, InitialResourceVersions: brought[ClusterType]}
 		again := joined(t, s, "edge", fmt.Sprint("n", i), r,
 			&discoveryv3.DeltaDiscoveryRequest{TypeUrl: EndpointType, ResourceNamesSubscribe: names, InitialResourceVersions: brought[EndpointType]})
-		if again.launched != 0 || again.interest(EndpointType).apart != nil || again.interest(EndpointType).names != sessions[99].interest(EndpointType).names {
+		if again.launched != 0 || again.interest(EndpointType).apart.len() > 0 || again.interest(EndpointType).names != sessions[99].interest(EndpointType).names {
 			t.Fatalf("%s was sent %d responses", again.node, again.launched)
 		}
 		sessions[i] = again
@@ -68,14 +68,14 @@ func TestAChangeIsNotedByItselfAndForgottenAgain(t *testing.T) {
 	s, sessions, names := inSync(t, 10, 100, &now)
 	s.Publish(11, []Update{{Group: "edge", Set: []Resource{endpoints(names[7], "changed")}}})
 	for _, one := range sessions {
-		if n := ackAll(t, one); n != 1 || len(one.interest(EndpointType).apart) != 1 {
-			t.Fatalf("%s was sent %d responses, and has %d notes", one.node, n, len(one.interest(EndpointType).apart))
+		if n := ackAll(t, one); n != 1 || one.interest(EndpointType).apart.len() != 1 {
+			t.Fatalf("%s was sent %d responses, and has %d notes", one.node, n, one.interest(EndpointType).apart.len())
 		}
 	}
 	now = now.Add(foldAfter)
 	s.expelSilent(now)
 	for _, one := range sessions {
-		if one.interest(EndpointType).apart != nil || one.interest(EndpointType).dirty != nil {
+		if kept := one.interest(EndpointType); kept.apart.len() > 0 || kept.apart.more != nil || kept.dirty.len() > 0 || kept.dirty.more != nil {
 			t.Errorf("%s still has notes", one.node)
 		}
 	}

@@ -250,7 +250,7 @@ func (w *sought) wantedBy(t *interest) bool {
 
 // hasSince reports whether the stream has a resource that is published, and since when.
 func (t *interest) hasSince(w *sought, reached int64, now time.Time) (time.Time, bool) {
-	h := t.apart[w.Name]
+	h := t.apart.get(w.Name)
 	if h == nil {
 		return t.settled, t.base == accepted && w.e.plain() && reached >= w.Revision && w.wantedBy(t)
 	}
@@ -280,7 +280,7 @@ func (h *holding) metSince(e *entry, reached, revision int64) (time.Time, bool) 
 	// Other services' changes of a shared resource came between, but what was asked for held
 	// through them.
 	since := h.ackedAt
-	for _, before := range slices.Backward(h.earlier) {
+	for before := range h.earlier.backward() {
 		if !good(before.v) {
 			break
 		}

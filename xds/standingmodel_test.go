@@ -137,8 +137,7 @@ func (c *crowd) send(one *session) bool {
 	if one == nil {
 		return false
 	}
-	f, _, _ := one.upcoming(c.now)
-	return f != nil
+	return one.upcoming(c.now).flight != nil
 }
 
 func (c *crowd) answer(one *session, words string) bool {
@@ -182,7 +181,7 @@ func (c *crowd) compare() {
 				found.Rejected++
 			}
 			t := one.interest(RuntimeType)
-			unsure = unsure || t != nil && t.dirty["shop"] != 0
+			unsure = unsure || t != nil && t.dirty.get("shop") != 0
 		}
 		// What a proxy has of a layer that is published again is known when it is looked at.
 		if unsure && said.Met < found.Met {

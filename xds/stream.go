@@ -151,7 +151,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	}
 	name := s.groupOf(node, first.protocol)
 	one := &session{
-		node: node.Id, version: agent(node), protocol: first.protocol, server: s, stream: on, came: s.now(), leash: on.Context().Value(leashKey{}).(*leash),
+		node: node.Id, version: agent(node), protocol: first.protocol, server: s, stream: heard(on), came: s.now(), leash: on.Context().Value(leashKey{}).(*leash),
 	}
 	g := s.lockGroup(name)
 	one.group = g

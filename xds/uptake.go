@@ -81,7 +81,7 @@ func (s *session) took(layer *sought) bool {
 	if t == nil {
 		return false
 	}
-	h := t.apart[layer.Name]
+	h := t.apart.get(layer.Name)
 	return h != nil && h.acked != nil && h.acked.of == layer.e && h.acked.whole
 }
 

@@ -109,11 +109,12 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// frame is a response as it goes over the wire.
+// frame is a response as it goes over the wire: resources in bytes that streams share, and the stream's own.
 type frame struct {
 	buffers mem.BufferSlice
 	size    int
-	few     [2]mem.Buffer // where buffers begins: most frames have a head and one resource
+	few     [2]mem.Buffer   // where buffers begins: most frames have one resource
+	own     mem.SliceBuffer // the last of buffers
 }
 
 func newFrame() *frame {
@@ -127,6 +128,12 @@ func (f *frame) add(b mem.Buffer) {
 		f.buffers = append(f.buffers, b)
 		f.size += b.Len()
 	}
+}
+
+// finish adds the stream's own bytes.
+func (f *frame) finish(own []byte) {
+	f.own = own
+	f.add(&f.own)
 }
 
 // read finds the fields of data.

@@ -139,7 +139,7 @@ func (r *realm) agrees(i int, s *Server) {
 	}
 	s.each(func(one *session) {
 		for _, t := range one.types {
-			if len(t.dirty) > 0 || t.flying != 0 || len(t.suspects) > 0 {
+			if t.dirty.len() > 0 || t.flying != 0 || len(t.suspects) > 0 {
 				r.t.Fatalf("%s of %s is not at rest: %+v", t.url, one.node, t)
 			}
 		}

@@ -97,12 +97,13 @@ func (r *realm) say(p *worldProxy, url string) {
 
 // deliver takes one message from the server and checks what it may send.
 func (r *realm) deliver(p *worldProxy) bool {
-	f, sent, _ := p.session.upcoming(r.now)
-	if f == nil {
+	o := p.session.upcoming(r.now)
+	if o.flight == nil {
 		return false
 	}
+	checkLast(r.t.Fatalf, p.session, o, r.now)
 	m := &discoveryv3.DiscoveryResponse{}
-	r.check(proto.Unmarshal(sent.buffers.Materialize(), m))
+	r.check(proto.Unmarshal(o.frame.buffers.Materialize(), m))
 	reached := p.at.reached()
 	if reached < p.floor {
 		r.t.Fatalf("%s has what was published at %d and is sent what was at %d", p.node, p.floor, reached)
