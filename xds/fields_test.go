@@ -8,9 +8,11 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"pgregory.net/rapid"
 )
 
@@ -105,7 +107,12 @@ func sameNode(a, b *request) bool {
 
 // TestANodeIsReadWithoutItsExtensions: as an Envoy sends it, in frames of 16 KiB.
 func TestANodeIsReadWithoutItsExtensions(t *testing.T) {
+	build := func(metadata *structpb.Struct) *corev3.Node_UserAgentBuildVersion {
+		version := &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: 40}, Metadata: metadata}
+		return &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: version}
+	}
 	node := &corev3.Node{Id: "n1", Cluster: "edge", UserAgentName: "envoy", ClientFeatures: []string{"a", "b"}}
+	node.UserAgentVersionType = build(&structpb.Struct{Fields: map[string]*structpb.Value{"revision.sha": structpb.NewStringValue("abc")}})
 	for i := range 1000 {
 		node.Extensions = append(node.Extensions, &corev3.Extension{Name: fmt.Sprint("an extension with a name of some length ", i)})
 	}
@@ -132,7 +139,7 @@ func TestANodeIsReadWithoutItsExtensions(t *testing.T) {
 			t.Errorf("of a node in %d buffers %d bytes are kept", len(buffers), len(r.node))
 		}
 		got, err := r.proxyNode()
-		if want := (&corev3.Node{Id: "n1", Cluster: "edge", UserAgentName: "envoy"}); err != nil || !proto.Equal(got, want) || r.typeURL != RuntimeType || r.subscribe != 1 {
+		if want := (&corev3.Node{Id: "n1", Cluster: "edge", UserAgentName: "envoy", UserAgentVersionType: build(nil)}); err != nil || !proto.Equal(got, want) || r.typeURL != RuntimeType || r.subscribe != 1 {
 			t.Errorf("%v, %v, %q", got, err, r.typeURL)
 		}
 	}

@@ -14,7 +14,7 @@ func (s *session) message(f *flight) *frame {
 	} else {
 		s.addDelta(m, f)
 		shared := reached.head(f.t.url)
-		head = append(make([]byte, 0, len(shared)+len(nonce)), shared...)
+		head = append(make([]byte, 0, len(shared)+longestHead+len(nonce)), shared...)
 	}
 	head = appendText(head, responseNonce, appendNonce(nonce[:0], f.nonce))
 	for _, i := range f.items {

@@ -117,15 +117,19 @@ func (s *session) upcoming(now time.Time) outgoing {
 	return outgoing{to: s, flight: f, frame: s.launch(f), mayWait: before > neverWaits, last: s.sated(now)}
 }
 
-// sated reports whether there obviously is nothing more to send, and the alarm is set; false means nothing. A heartbeat of what was just sent is due only once it is
-// answered, and looked at then.
+// sated reports whether there obviously is nothing more to send, and the alarm is set; false means nothing. The heartbeat of what was just sent is due only once that is
+// answered, and thought of then.
 func (s *session) sated(now time.Time) bool {
 	for r, t := range s.ranked {
-		if s.stirred&(1<<r) != 0 && t.hungry() {
+		switch {
+		case s.stirred&(1<<r) == 0:
+		case t.hungry():
 			return false
+		default:
+			s.stirred &^= t.bit
 		}
 	}
-	return s.stirred&(1<<unranked) == 0 && !s.urgent && len(s.leaving) == 0 && s.armed.After(now) && (s.due.IsZero() || !s.due.Before(s.armed))
+	return s.stirred == 0 && !s.urgent && len(s.leaving) == 0 && s.armed.After(now) && (s.due.IsZero() || !s.due.Before(s.armed))
 }
 
 // arm sets the alarm for what is due. One that goes off too early does no harm, so it is not moved back at each step.

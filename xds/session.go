@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -144,8 +143,11 @@ func (s *session) begin(url string) *interest {
 	if r := rank(url); r < unranked {
 		s.ranked[r] = t
 	}
-	s.types = append(s.types, t)
-	slices.SortStableFunc(s.types, func(a, b *interest) int { return cmp.Compare(rank(a.url), rank(b.url)) })
+	behind := slices.IndexFunc(s.types, func(other *interest) bool { return rank(other.url) > rank(url) })
+	if behind < 0 {
+		behind = len(s.types)
+	}
+	s.types = slices.Insert(s.types, behind, t)
 	return t
 }
 

@@ -149,6 +149,7 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	case node.GetId() == "":
 		return nil, status.Error(codes.InvalidArgument, "the stream's first message names no node id")
 	}
+	first.node = nil // it is read
 	name := s.groupOf(node, first.protocol)
 	one := &session{
 		node: node.Id, version: agent(node), protocol: first.protocol, server: s, stream: heard(on), came: s.now(), leash: on.Context().Value(leashKey{}).(*leash),

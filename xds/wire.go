@@ -1,8 +1,9 @@
 package xds
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
-	"strconv"
 	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -49,6 +50,8 @@ const (
 	worldError    protowire.Number = 6
 	worldLocators protowire.Number = 7
 
+	fieldNodeBuild      protowire.Number = 8
+	fieldBuildVersion   protowire.Number = 1
 	fieldNodeExtensions protowire.Number = 9
 	fieldNodeFeatures   protowire.Number = 10
 	fieldErrorMessage   protowire.Number = 2
@@ -295,10 +298,20 @@ func (r *request) proxyNode() (*corev3.Node, error) {
 	return node, err
 }
 
-// appendKept adds a node's fields but those that list extensions and features.
+// appendKept adds a node's fields but those that list extensions and features, and of its build the version alone.
 func appendKept(to, node []byte) ([]byte, error) {
 	err := fields(node, func(n protowire.Number, t protowire.Type, value []byte) error {
-		if t == protowire.BytesType && n != fieldNodeExtensions && n != fieldNodeFeatures {
+		switch {
+		case t != protowire.BytesType, n == fieldNodeExtensions, n == fieldNodeFeatures:
+		case n == fieldNodeBuild:
+			return fields(value, func(inside protowire.Number, t protowire.Type, version []byte) error {
+				if inside == fieldBuildVersion && t == protowire.BytesType {
+					version = protowire.AppendBytes(protowire.AppendTag(nil, inside, t), version)
+					to = protowire.AppendBytes(protowire.AppendTag(to, n, t), version)
+				}
+				return nil
+			})
+		default:
 			to = protowire.AppendBytes(protowire.AppendTag(to, n, t), value)
 		}
 		return nil
@@ -360,18 +373,20 @@ const (
 )
 
 // appendNonce writes the nonce as proxies give it back.
-func appendNonce(to []byte, nonce uint64) []byte { return strconv.AppendUint(to, nonce, 36) }
+func appendNonce(to []byte, nonce uint64) []byte {
+	return hex.AppendEncode(to, binary.BigEndian.AppendUint64(make([]byte, 0, 8), nonce))
+}
 
 // nonceOf reads one, 0 if it is none of ours.
 func nonceOf(text []byte) uint64 {
-	if len(text) > 13 { // of 64 bits
+	var nonce [8]byte
+	if len(text) != hex.EncodedLen(len(nonce)) {
 		return 0
 	}
-	n, err := strconv.ParseUint(string(text), 36, 64)
-	if err != nil {
+	if _, err := hex.Decode(nonce[:], text); err != nil {
 		return 0
 	}
-	return n
+	return binary.BigEndian.Uint64(nonce[:])
 }
 
 func appendText[T string | []byte](to []byte, field protowire.Number, text T) []byte {

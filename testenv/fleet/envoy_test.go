@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -74,6 +76,20 @@ func (w *world) serve(s *policy.Served, st envoy.State) {
 	w.revision++
 	w.renderer.SetService(s.Service.Name, s, st, w.revision)
 	w.xds.Publish(w.revision, w.renderer.Flush(w.revision))
+}
+
+// promise publishes a cluster whose endpoints are not there, as when both have just been taken back: who asks for them is told so.
+func (w *world) promise(t *testing.T, name string) {
+	t.Helper()
+	source := &corev3.ConfigSource{ResourceApiVersion: corev3.ApiVersion_V3, ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}}}
+	body, err := proto.Marshal(&clusterv3.Cluster{
+		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}, EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: source},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.revision++
+	w.xds.Publish(w.revision, []xds.Update{{Group: "edge", Set: []xds.Resource{{Key: xds.Key{Type: xds.ClusterType, Name: name}, Body: body}}}})
 }
 
 func served(t *testing.T, name, candidate string) *policy.Served {
@@ -156,6 +172,9 @@ func record(t *testing.T, port int, start func(*recorder)) []recording {
 	w.serve(served(t, "svc-9", ""), envoy.State{})
 	// Routes come twice: for proxies that lack the cluster, and when they have it.
 	r.await(t, 1, fmt.Sprintf(clusters, "svc-9/blue"), fmt.Sprintf(endpoints, "svc-9/blue"), routes, routes)
+	r.forget()
+	w.promise(t, "ghost")
+	r.await(t, 1, fmt.Sprintf(clusters, "ghost"), fmt.Sprintf(endpoints, "-ghost"))
 	r.forget()
 	r.cutOff()
 	r.await(t, 2, "RouteConfiguration +edge has edge", layer) // it has a TTL

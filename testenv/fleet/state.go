@@ -112,13 +112,14 @@ func (r *reaction) clusters(c *content) {
 	}
 }
 
+// endpoints: that there are none is an answer, too.
 func (r *reaction) endpoints(c *content) {
 	if len(r.to.warm) == 0 {
 		return
 	}
 	warm := maps.Clone(r.to.warm)
-	for _, one := range c.set {
-		delete(warm, one.name)
+	for _, name := range c.names() {
+		delete(warm, name)
 	}
 	r.to.warm = warm
 	if len(warm) == 0 {
