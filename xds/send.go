@@ -13,6 +13,9 @@ const neverWaits = 60 << 10
 // same code.
 const together = 32
 
+// longestHold is after how long a sender lets others have the group's lock.
+const longestHold = time.Millisecond
+
 // sendAll is one of the senders: it sends what streams have to send, until the queue is closed.
 func (s *Server) sendAll() {
 	streams, room := make([]*session, 0, together), make([]outgoing, 0, together)
@@ -50,15 +53,15 @@ type outgoing struct {
 	last    bool // nothing is behind it
 }
 
-// upcoming adds what each of the streams is sent next.
+// upcoming adds what each of the streams is sent next. There is at least one.
 func (s *Server) upcoming(streams []*session, now time.Time, to []outgoing) []outgoing {
-	var g *group
+	g, since := streams[0].group, now
+	g.mu.Lock()
 	for _, one := range streams {
-		if one.group != g {
-			if g != nil {
-				g.mu.Unlock()
-			}
-			g = one.group
+		// Streams that come back may take long, and a rollback must not wait for all of them.
+		if at := s.now(); one.group != g || at.Sub(since) > longestHold {
+			g.mu.Unlock()
+			g, since = one.group, at
 			g.mu.Lock()
 		}
 		s.guard(one, func() { to = append(to, one.upcoming(now)) })
