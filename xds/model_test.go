@@ -120,7 +120,7 @@ func (w *world) resources() []Resource {
 			l = layers["l2"]
 		}
 		l.Parts = append(l.Parts, Part{Body: mark(l.Key, fmt.Sprintf("[%s %d]", name, v)), Needs: w.needs(name)})
-		l.TTL = 3 * time.Second
+		l.TTL = []time.Duration{3 * time.Second, 30 * time.Second}[v/2%2]
 	}
 	return append(all, routes, *layers["l1"], *layers["l2"])
 }

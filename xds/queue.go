@@ -8,10 +8,11 @@ import (
 type turn uint8
 
 const (
-	resting turn = iota
-	waiting      // in the queue
-	working      // a sender has it
-	again        // a sender has it, and it is to be looked at once more
+	resting    turn = iota
+	waiting         // in the queue
+	working         // a sender has it
+	again           // a sender has it, and it is to be looked at once more
+	againFirst      // the same, with weights to take back
 )
 
 // queue holds the streams that may have something to send. A few senders share it, so that a change wakes them and not a goroutine of each stream.
@@ -70,6 +71,8 @@ func (q *queue) add(urgent bool, streams ...*session) {
 		case s.turn == resting, s.turn == waiting && urgent:
 			s.turn = waiting
 			q.lines[lineOf(urgent)].push(s)
+		case s.turn >= working && urgent:
+			s.turn = againFirst
 		case s.turn == working:
 			s.turn = again
 		}
@@ -115,16 +118,30 @@ func (q *queue) take(to []*session) []*session {
 	return nil
 }
 
-// rest ends a stream's turn, and reports whether it is to be looked at once more: then the turn goes on.
+// rest ends a stream's turn, unless it is to be looked at once more: then it reports that, and the stream is to go back.
 func (q *queue) rest(s *session) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if s.turn == again {
-		s.turn = working
+	if s.turn > working {
 		return true
 	}
 	s.turn = resting
 	return false
+}
+
+// back has streams that a sender has wait for another turn.
+func (q *queue) back(streams ...*session) {
+	if len(streams) == 0 {
+		return
+	}
+	q.mu.Lock()
+	for _, s := range streams {
+		line := lineOf(s.turn == againFirst)
+		s.turn = waiting
+		q.lines[line].push(s)
+	}
+	q.mu.Unlock()
+	q.some.Broadcast()
 }
 
 // close lets the senders go.

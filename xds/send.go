@@ -21,27 +21,28 @@ func (s *Server) sendAll() {
 	streams, room := make([]*session, 0, together), make([]outgoing, 0, together)
 	for streams = s.queue.take(streams[:0]); len(streams) > 0; streams = s.queue.take(streams[:0]) {
 		s.sendTo(streams, room)
+		clear(streams)
+		clear(room[:len(streams)]) // what was sent may be large, and streams end
 	}
 }
 
-// sendTo sends until these streams have nothing more. A send that may wait for the proxy is left to a goroutine of its own: a sender waits for nobody.
+// sendTo sends one message to each of the streams that have one. Who has more waits in the queue again, so that no stream keeps a sender from others. A send that may wait
+// for the proxy is left to a goroutine of its own: a sender waits for nobody.
 func (s *Server) sendTo(streams []*session, room []outgoing) {
-	for len(streams) > 0 {
-		now, more := s.now(), streams[:0]
-		for _, o := range s.upcoming(streams, now, room[:0]) {
-			switch {
-			case o.mayWait:
-				go func() {
-					if s.send(o, now) {
-						s.sendTo([]*session{o.to}, make([]outgoing, 0, 1))
-					}
-				}()
-			case s.send(o, now):
-				more = append(more, o.to)
-			}
+	now, more := s.now(), streams[:0]
+	for _, o := range s.upcoming(streams, now, room[:0]) {
+		switch {
+		case o.mayWait:
+			go func() {
+				if s.send(o, now) {
+					s.queue.back(o.to)
+				}
+			}()
+		case s.send(o, now):
+			more = append(more, o.to)
 		}
-		streams = more
 	}
+	s.queue.back(more...)
 }
 
 // outgoing is what a stream is sent next.
@@ -108,7 +109,7 @@ func (s *session) upcoming(now time.Time) outgoing {
 	if s.gone {
 		return outgoing{to: s, last: true}
 	}
-	before := s.unanswered
+	before, due := s.unanswered, s.due
 	f := s.next(now)
 	if f == nil {
 		s.arm(now)
@@ -117,7 +118,10 @@ func (s *session) upcoming(now time.Time) outgoing {
 	if !f.beat {
 		s.group.moves.moved(f.t.url)
 	}
-	return outgoing{to: s, flight: f, frame: s.launch(f), mayWait: before > neverWaits, last: s.sated(now)}
+	o := outgoing{to: s, flight: f, frame: s.launch(f), mayWait: before > neverWaits}
+	s.lookAt(due) // next has not come so far as to find it out anew
+	o.last = !f.beat && s.sated(now)
+	return o
 }
 
 // sated reports whether there obviously is nothing more to send, and the alarm is set; false means nothing. The heartbeat of what was just sent is due only once that is

@@ -179,7 +179,7 @@ func (s *session) kick(err error) (first bool) {
 
 // lookAt moves the time of the next look forward to at.
 func (s *session) lookAt(at time.Time) {
-	if s.due.IsZero() || at.Before(s.due) {
+	if s.due.IsZero() || !at.IsZero() && at.Before(s.due) {
 		s.due = at
 	}
 }

@@ -147,14 +147,14 @@ func (a *app) tellChurn(c xdsbench.Churn, output format) error {
 
 // costs are what a proxy costs the server: each with the limit's in the same run, and the ratio.
 func costs(cells []xdsbench.Cell) table {
-	t := table{{"S", "N", "LOAD", "STEP µs", "LIMIT", "RATIO", "WHOLE SPAN", "LIMIT", "RATIO", "CONNECT µs", "LIMIT", "RATIO", "KiB AT REST", "LIMIT", "PEAK", "IDLE", "SIMULATOR µs"}}
+	t := table{{"S", "N", "LOAD", "STEP µs", "LIMIT", "RATIO", "WHOLE SPAN", "LIMIT", "RATIO", "CONNECT µs", "LIMIT", "RATIO", "FIRST", "KiB AT REST", "LIMIT", "PEAK", "IDLE", "SIMULATOR µs"}}
 	for _, c := range cells {
 		r, l := c.Rampart, c.Limit
 		connect, limit := r.Connect().CPU, l.Connect().CPU
 		t = append(t, []string{
 			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), c.Load,
 			micros(r.StepCPU), micros(l.StepCPU), timesThe(r.StepCPU, l.StepCPU), micros(r.SpanCPU), micros(l.SpanCPU), timesThe(r.SpanCPU, l.SpanCPU),
-			micros(connect), micros(limit), timesThe(connect, limit),
+			micros(connect), micros(limit), timesThe(connect, limit), timesThe(r.Connects[0].CPU, l.Connects[0].CPU),
 			fmt.Sprintf("%.1f", float64(r.Settled)/1024), fmt.Sprintf("%.1f", float64(l.Settled)/1024), fmt.Sprintf("%.1f", float64(r.Peak)/1024),
 			fmt.Sprintf("%.2f %%", 100*r.Idle), micros(r.StepSim),
 		})

@@ -152,7 +152,10 @@ func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 	if err != nil {
 		return err
 	}
-	return t.connectAgain(ctx, ours, limit)
+	if err := t.connectAgain(ctx, ours, limit); err != nil {
+		t.cell.Problems = append(t.cell.Problems, "connect again: "+err.Error())
+	}
+	return ctx.Err()
 }
 
 // ofRampart measures rampart, and shows the limit what a step is before any is measured.
@@ -182,6 +185,9 @@ const connects = 3
 
 // connectAgain has other fleets connect to both servers in turn.
 func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
+	if err := sleep(ctx, min(t.Rest, ours.calm)); err != nil {
+		return err
+	}
 	for range connects - 1 {
 		for _, one := range []struct {
 			of   subject

@@ -110,6 +110,7 @@ func (s *stepping) count(ctx context.Context, steps int) error {
 	if s.side.Idle, err = s.idle(ctx, s.Idle); err != nil {
 		return err
 	}
+	quiet = min(quiet, s.side.Idle) // in the first seconds a server may still be busy with the last step
 	per := float64(s.n * steps)
 	s.side.StepCPU = time.Duration((float64(s.inSteps) - quiet*float64(s.during)) / per)
 	s.side.SpanCPU = time.Duration((float64(s.last-s.first) - quiet*float64(s.ended.Sub(s.began))) / per)
