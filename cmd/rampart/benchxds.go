@@ -37,6 +37,7 @@ func newBenchXds(a *app) *cobra.Command {
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
 	flags.IntVar(&f.Steps, "steps", 30, "steps in each cell")
 	flags.IntVar(&f.Latency, "latency", 200, "steps of the first fleet in each world, for the p99 of their times")
+	flags.IntVar(&f.Connects, "connects", 3, "how often a whole fleet connects to each server")
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.IntVar(&f.Endpoints, "churn", 0, "instead of all that: what it costs the first fleet in the first world that a backend of so many endpoints changes 100 times a second")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
@@ -55,8 +56,8 @@ func newLimit(*app) *cobra.Command {
 }
 
 func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
-	if numbers := slices.Concat(f.Services, f.Proxies, []int{f.Steps}); slices.Min(numbers) < 1 {
-		return usage("bench-xds: --services, --proxies and --steps have to be above 0")
+	if numbers := slices.Concat(f.Services, f.Proxies, []int{f.Steps, f.Connects}); slices.Min(numbers) < 1 {
+		return usage("bench-xds: --services, --proxies, --steps and --connects have to be above 0")
 	}
 	if f.Latency < 0 || f.Envoys < 0 || f.Endpoints < 0 || min(f.Rest, f.Pause, f.Idle) < 0 {
 		return usage("bench-xds: --latency, --envoys, --churn, --rest, --pause and --idle must not be below 0")

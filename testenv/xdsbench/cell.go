@@ -23,6 +23,7 @@ type Config struct {
 	Proxies   []int         // fleets, in each world
 	Steps     int           // per cell
 	Latency   int           // steps of the first fleet in each world, instead
+	Connects  int           // how often a whole fleet connects to each server
 	Envoys    int           // real ones, for RunReal
 	Endpoints int           // of the backend that changes, for RunChurn
 	Rest      time.Duration // from the last proxy connected until memory is read
@@ -180,15 +181,12 @@ func (t *trial) ofRampart(ctx context.Context, of subject, y *yardstick, measure
 	})
 }
 
-// connects is how often a whole fleet connects to each server.
-const connects = 3
-
 // connectAgain has other fleets connect to both servers in turn.
 func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
 	if err := sleep(ctx, min(t.Rest, ours.calm)); err != nil {
 		return err
 	}
-	for range connects - 1 {
+	for range t.Connects - 1 {
 		for _, one := range []struct {
 			of   subject
 			side *Side
