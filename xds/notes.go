@@ -16,11 +16,8 @@ type notes[V comparable] struct {
 
 func (n *notes[V]) get(name string) V {
 	var none V
-	switch {
-	case n.of != none && n.name == name:
+	if n.of != none && n.name == name {
 		return n.of
-	case n.more == nil:
-		return none
 	}
 	return n.more[name]
 }

@@ -193,9 +193,6 @@ func (s *session) answersMissing(t *interest) bool { return s.protocol == Delta 
 
 // pickOne collects one layer's response, or one with all layers that have no TTL.
 func (s *session) pickOne(t *interest, now time.Time) *flight {
-	if t.dirty.len() == 1 && len(t.suspects) == 0 && !t.owed {
-		return s.pickOnly(t, now)
-	}
 	// As in pickSome: what is left of a piece may be nothing.
 	for {
 		names, apart := t.batch()
@@ -207,21 +204,6 @@ func (s *session) pickOne(t *interest, now time.Time) *flight {
 			return nil
 		}
 	}
-}
-
-// pickOnly is pickOne if just one layer is to be looked at.
-func (s *session) pickOnly(t *interest, now time.Time) *flight {
-	for name := range t.dirty.all() {
-		if h := t.apart.get(name); h != nil && h.flying > 0 {
-			break
-		}
-		if i, ok := s.take(t, name, now); ok {
-			f := newFlight(t, now)
-			f.items = append(f.items, i)
-			return f
-		}
-	}
-	return nil
 }
 
 // pickLayers collects the first layer with a TTL that is to be sent or, if there is none, all others.

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -143,10 +144,7 @@ func (s *session) begin(url string) *interest {
 	if r := rank(url); r < unranked {
 		s.ranked[r] = t
 	}
-	behind := slices.IndexFunc(s.types, func(other *interest) bool { return rank(other.url) > rank(url) })
-	if behind < 0 {
-		behind = len(s.types)
-	}
+	behind, _ := slices.BinarySearchFunc(s.types, rank(url)+1, func(other *interest, r int) int { return cmp.Compare(rank(other.url), r) })
 	s.types = slices.Insert(s.types, behind, t)
 	return t
 }
@@ -177,7 +175,7 @@ func (s *session) kick(err error) (first bool) {
 	return first
 }
 
-// lookAt moves the time of the next look forward to at.
+// lookAt moves the time of the next look forward to at; zero is never.
 func (s *session) lookAt(at time.Time) {
 	if s.due.IsZero() || !at.IsZero() && at.Before(s.due) {
 		s.due = at
