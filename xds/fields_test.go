@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -114,7 +115,7 @@ func TestANodeIsReadWithoutItsExtensions(t *testing.T) {
 	node := &corev3.Node{Id: "n1", Cluster: "edge", UserAgentName: "envoy", ClientFeatures: []string{"a", "b"}}
 	node.UserAgentVersionType = build(&structpb.Struct{Fields: map[string]*structpb.Value{"revision.sha": structpb.NewStringValue("abc")}})
 	for i := range 1000 {
-		node.Extensions = append(node.Extensions, &corev3.Extension{Name: fmt.Sprint("an extension with a name of some length ", i)})
+		node.Extensions = append(node.Extensions, &corev3.Extension{Name: fmt.Sprint("an extension with a name of some length ", i, strings.Repeat(".", i%100))})
 	}
 	for _, m := range []proto.Message{
 		&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: RuntimeType, ResourceNamesSubscribe: []string{"l1"}},

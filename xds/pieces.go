@@ -38,15 +38,45 @@ func pieces(buffers [][]byte, node protowire.Number) (all [][]byte, cut bool) {
 func withoutExtensions(n protowire.Number, field [][]byte, head int) [][]byte {
 	c := cursor{slices.Clone(field)}
 	c.take(head)
-	inside, cut := pieces(c.rest, 0)
-	if !cut {
-		return field
-	}
 	var kept []byte
-	for _, piece := range inside {
-		kept, _ = appendKept(kept, piece) // it is of whole fields
+	for c.more() {
+		if listed := extensions(c.rest[0]); listed > 0 {
+			c.rest[0] = c.rest[0][listed:]
+			continue
+		}
+		_, head, size := bytesField(c.peek())
+		one := c.take(head + size)
+		if one == nil {
+			return field
+		}
+		kept, _ = appendKept(kept, bytes.Join(one, nil)) // it is a whole field
 	}
 	return [][]byte{protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), kept)}
+}
+
+// The first bytes of these fields.
+const (
+	extensionTag = byte(fieldNodeExtensions<<3) | byte(protowire.BytesType)
+	featureTag   = byte(fieldNodeFeatures<<3) | byte(protowire.BytesType)
+)
+
+// extensions is how many bytes the extensions and features take that a node's fields begin with, as far as they are whole. There are hundreds, most of some hundred bytes.
+func extensions(node []byte) int {
+	rest := node
+	for len(rest) > 2 && (rest[0] == extensionTag || rest[0] == featureTag) {
+		end := 2 + int(rest[1])
+		if rest[1] >= 0x80 {
+			end = 3 + int(rest[1]&0x7f) + int(rest[2])<<7
+			if rest[2] >= 0x80 {
+				break
+			}
+		}
+		if end > len(rest) {
+			break
+		}
+		rest = rest[end:]
+	}
+	return len(node) - len(rest)
 }
 
 // cursor is what is left of a message in buffers.
