@@ -21,45 +21,42 @@ func (s *Server) admit(service any, on grpc.ServerStream, of *grpc.StreamServerI
 	if !leads {
 		return errNoLeash()
 	}
-	came := &newcomer{ServerStream: on, silent: time.AfterFunc(s.limits.Silence, func() {
-		s.report(Event{Kind: LimitExceeded, Limit: "silence"})
-		held.end()
-	})}
-	defer came.speaks()
-	return serve(service, came)
+	return serve(service, &newcomer{ServerStream: on, server: s, leash: held})
 }
 
 func errNoLeash() error {
 	return status.Error(codes.Internal, "this server was not made with its own GRPCOptions")
 }
 
-// newcomer is a stream whose client has a while to send its first message.
+// newcomer is a stream whose client has a while to send its first message, from when that is waited for.
 type newcomer struct {
 	grpc.ServerStream
 
-	silent *time.Timer // nil: it has said something
+	server *Server
+	leash  *leash
+	spoke  bool
 }
 
-// RecvMsg ends the while.
+// RecvMsg ends the stream of a client that says nothing for too long.
 func (n *newcomer) RecvMsg(m any) error {
-	err := n.ServerStream.RecvMsg(m)
-	n.speaks()
-	return err
+	if n.spoke {
+		return n.ServerStream.RecvMsg(m)
+	}
+	silent := time.AfterFunc(n.server.limits.Silence, func() {
+		n.server.report(Event{Kind: LimitExceeded, Limit: "silence"})
+		n.leash.end()
+	})
+	defer silent.Stop()
+	n.spoke = true
+	return n.ServerStream.RecvMsg(m)
 }
 
 // heard is the stream itself, once it has said something.
 func heard(on stream) stream {
-	if n, isNew := on.(*newcomer); isNew && n.silent == nil {
+	if n, isNew := on.(*newcomer); isNew && n.spoke {
 		return n.ServerStream
 	}
 	return on
-}
-
-func (n *newcomer) speaks() {
-	if n.silent != nil {
-		n.silent.Stop()
-		n.silent = nil
-	}
 }
 
 // enter counts a stream of a service, unless there are as many as may be.

@@ -17,6 +17,7 @@ import (
 // field means its default.
 type Limits struct {
 	Streams           int // of discovery that are open at once. Default 20,000
+	Arrivals          int // proxies that come at once; others wait until these have said what they bring. Default 256
 	NodeStreams       int // the same of one node id. A gRPC client has one for each service that it uses. Default 1,000
 	ConnectionStreams int // of any kind on one connection. Default 100
 	Types             int // that a stream may ask for. Default 32
@@ -32,7 +33,7 @@ type Limits struct {
 // WithDefaults fills in what is zero.
 func (l Limits) WithDefaults() Limits {
 	return Limits{
-		Streams: cmp.Or(l.Streams, 20_000), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
+		Streams: cmp.Or(l.Streams, 20_000), Arrivals: cmp.Or(l.Arrivals, 256), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
 		Types: cmp.Or(l.Types, 32), Names: cmp.Or(l.Names, 200_000), Layers: cmp.Or(l.Layers, 1024),
 		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20), Silence: cmp.Or(l.Silence, 20*time.Second),
 	}
@@ -66,7 +67,7 @@ const (
 	keepaliveTimeout = 10 * time.Second
 	helloTimeout     = 5 * time.Second
 	maxHeaderBytes   = 16 << 10
-	streamWindow     = 256 << 10
+	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20
 	readBuffer       = 4 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
 )

@@ -28,18 +28,19 @@ const (
 // called from any goroutine.
 type Server struct {
 	// Fixed after New.
-	cluster string
-	groupOf func(*corev3.Node, Protocol) string
-	held    func(Key, string)
-	now     func() time.Time
-	log     *slog.Logger
-	grace   time.Duration
-	events  func(Event)
-	epoch   time.Time // what the atomic times count from
-	limits  Limits
-	lines   *rate.Limiter // of the log about who comes and goes
-	seeds   seeds
-	queue   *queue
+	cluster  string
+	groupOf  func(*corev3.Node, Protocol) string
+	held     func(Key, string)
+	now      func() time.Time
+	log      *slog.Logger
+	grace    time.Duration
+	events   func(Event)
+	epoch    time.Time // what the atomic times count from
+	limits   Limits
+	lines    *rate.Limiter // of the log about who comes and goes
+	seeds    seeds
+	queue    *queue
+	arrivals *arrivals
 
 	opened    atomic.Pointer[time.Time]
 	proof     atomic.Pointer[time.Time] // written under proving
@@ -102,6 +103,7 @@ func New(c Config) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.arrivals = newArrivals(s.limits.Arrivals)
 	s.published.Store(&progress{})
 	return s
 }

@@ -52,6 +52,7 @@ type session struct {
 	came    time.Time
 
 	leash  *leash
+	place  *place                // of its own goroutine; nil: it has arrived
 	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
 }
 

@@ -100,6 +100,11 @@ func (s *Server) discover(on stream, p Protocol) error {
 		return errNoLeash()
 	}
 	defer held.cancel()
+	place, err := s.arrivals.enter(held)
+	if err != nil {
+		return ended(status.FromContextError(err).Err())
+	}
+	defer place.leave()
 	first := &request{protocol: p}
 	if err := on.RecvMsg(first); err != nil {
 		s.tooLarge(err, Event{})
@@ -109,11 +114,12 @@ func (s *Server) discover(on stream, p Protocol) error {
 	if err := s.contain("", func() (err error) { one, err = s.join(on, first); return err }); err != nil {
 		return err
 	}
+	one.place = place
 	defer s.part(one)
 	if s.closed.Load() {
 		return status.Error(codes.Unavailable, "this server is shutting down")
 	}
-	err := s.contain(one.node, func() error { return one.receive(first) })
+	err = s.contain(one.node, func() error { return one.receive(first) })
 	if why := one.reason.Load(); why != nil {
 		return *why
 	}
@@ -303,6 +309,7 @@ func (s *session) apply(r *request) error {
 	// Before the stream is looked at: a latch that the proxy brings must be in what it is answered.
 	s.hand(r)
 	happened, look, err := s.locked(r, now)
+	s.arrived(happened.Kind != 0)
 	if happened.Kind != 0 {
 		s.server.report(happened)
 	}

@@ -37,7 +37,7 @@ func newBenchXds(a *app) *cobra.Command {
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
 	flags.IntVar(&f.Steps, "steps", 30, "steps in each cell")
 	flags.IntVar(&f.Latency, "latency", 200, "steps of the first fleet in each world, for the p99 of their times")
-	flags.IntVar(&f.Connects, "connects", 3, "how often a whole fleet connects to each server")
+	flags.IntVar(&f.Connects, "connects", 9, "how often a whole fleet of up to 1,000 proxies connects to each server; a larger one less often, three times at least")
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.IntVar(&f.Endpoints, "churn", 0, "instead of all that: what it costs the first fleet in the first world that a backend of so many endpoints changes 100 times a second")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
@@ -182,14 +182,14 @@ func times(cells []xdsbench.Cell) table {
 
 // returns are how fleets connect and come back.
 func returns(cells []xdsbench.Cell) table {
-	t := table{{"S", "N", "READY ms", "CONNECTED ms", "LIMIT", "KiB EACH", "CUT → BACK ms", "CPU µs", "BYTES EACH", "RESPONSES", "KILLED → BACK ms", "BYTES EACH", "RESPONSES"}}
+	t := table{{"S", "N", "READY ms", "CONNECTED ms", "LIMIT", "KiB EACH", "CUT → BACK ms", "CPU µs", "MiB AT MOST", "BYTES EACH", "RESPONSES", "KILLED → BACK ms", "MiB AT MOST", "BYTES EACH", "RESPONSES"}}
 	for _, c := range cells {
 		r, l := c.Rampart, c.Limit
 		n := int64(c.Proxies)
 		t = append(t, []string{
 			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), millis(r.Ready), millis(r.Connect().Took), millis(l.Connect().Took), fmt.Sprint(r.Connect().Bytes >> 10),
-			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Bytes / n), byType(c.Reconnect.Responses),
-			millis(c.Restart.Took), fmt.Sprint(c.Restart.Bytes / n), byType(c.Restart.Responses),
+			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Peak >> 20), fmt.Sprint(c.Reconnect.Bytes / n), byType(c.Reconnect.Responses),
+			millis(c.Restart.Took), fmt.Sprint(c.Restart.Peak >> 20), fmt.Sprint(c.Restart.Bytes / n), byType(c.Restart.Responses),
 		})
 	}
 	return t

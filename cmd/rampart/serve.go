@@ -72,6 +72,7 @@ func newServe(a *app) *cobra.Command {
 		usage string
 	}{
 		{&f.limits.Streams, "max-streams", limits.Streams, "discovery streams at once: proxies"},
+		{&f.limits.Arrivals, "max-arrivals", limits.Arrivals, "proxies that come at once; others wait until these have said what they bring"},
 		{&f.limits.NodeStreams, "max-node-streams", limits.NodeStreams, "discovery streams at once of one node id; a gRPC client has one for each service that it uses"},
 		{&f.limits.ConnectionStreams, "max-connection-streams", limits.ConnectionStreams, "streams at once on one connection; an Envoy has three"},
 		{&f.limits.Types, "max-types", limits.Types, "types of resources that one stream may ask for"},
@@ -139,7 +140,7 @@ func (f serveFlags) checkLimits() error {
 		name  string
 		value int
 	}{
-		{"streams", f.limits.Streams}, {"node-streams", f.limits.NodeStreams}, {"layers", f.limits.Layers}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
+		{"streams", f.limits.Streams}, {"arrivals", f.limits.Arrivals}, {"node-streams", f.limits.NodeStreams}, {"layers", f.limits.Layers}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
 		{"names", f.limits.Names}, {"requests", f.limits.Requests}, {"request-bytes", f.limits.RequestBytes},
 	} {
 		if l.value < 1 || l.value > math.MaxInt32 {

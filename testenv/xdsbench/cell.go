@@ -52,6 +52,7 @@ type Return struct {
 	CPU       time.Duration    `json:"cpu"`       // of the server, per proxy
 	Responses map[string]int64 `json:"responses"` // by type
 	Bytes     int64            `json:"bytes"`     // of responses
+	Peak      int64            `json:"peak"`      // bytes of memory that the server held at most meanwhile
 }
 
 // Run measures every fleet in every world and hands each cell on when it is done.
@@ -130,10 +131,9 @@ func (t *trial) measure(ctx context.Context) (err error) {
 func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 	ours := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare, calm: 11 * time.Second}
 	limit := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare, calm: 2 * time.Second}
-	for _, of := range []subject{ours, limit} {
-		if err := t.prelude(ctx, of); err != nil {
-			return err
-		}
+	// The limit's is the whole fleet: memory that the kernel needs for it is there when rampart's connects.
+	if err := errors.Join(t.prelude(ctx, limit, t.cell.Proxies), t.prelude(ctx, ours, 200)); err != nil {
+		return err
 	}
 	alone := func(ctx context.Context, s *stepping) error { return inTurn(ctx, t.steps, s) }
 	beside := func(ctx context.Context, rampart ...*stepping) error {
@@ -181,16 +181,22 @@ func (t *trial) ofRampart(ctx context.Context, of subject, y *yardstick, measure
 	})
 }
 
-// connectAgain has other fleets connect to both servers in turn.
+// connects is how often a fleet connects: of a small one so often because what is measured of it takes a third of a second, and differs from time to time.
+func (t *trial) connects() int { return min(t.Connects, max(3, t.Connects*1000/t.cell.Proxies)) }
+
+// connectAgain has other fleets connect to both servers in turn, either first every other time.
 func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
 	if err := sleep(ctx, min(t.Rest, ours.calm)); err != nil {
 		return err
 	}
-	for range t.Connects - 1 {
-		for _, one := range []struct {
-			of   subject
-			side *Side
-		}{{ours, &t.cell.Rampart}, {limit, &t.cell.Limit}} {
+	type server struct {
+		of   subject
+		side *Side
+	}
+	both := []server{{ours, &t.cell.Rampart}, {limit, &t.cell.Limit}}
+	for range t.connects() - 1 {
+		slices.Reverse(both)
+		for _, one := range both {
 			err := t.with(ctx, one.of, func(ctx context.Context, b *bench) error { return b.connect(ctx, one.side) })
 			if err != nil {
 				return err
@@ -203,13 +209,13 @@ func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
 	return nil
 }
 
-// prelude has a few proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
+// prelude has proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
 // it has given back what it no longer needs of its start.
-func (t *trial) prelude(ctx context.Context, of subject) error {
+func (t *trial) prelude(ctx context.Context, of subject, proxies int) error {
 	first := *t
-	first.cell.Proxies = 200
+	first.cell.Proxies = proxies
 	err := first.with(ctx, of, func(ctx context.Context, b *bench) error {
-		wait, cancel := context.WithTimeout(ctx, time.Minute)
+		wait, cancel := context.WithTimeout(ctx, longest)
 		defer cancel()
 		b.fleet.Connect(0)
 		if _, err := b.fleet.Settled(wait); err != nil {
@@ -243,7 +249,8 @@ func (b *bench) faults(ctx context.Context, r *rampart, again func() error, cell
 	if cell.Reconnect, err = b.comeBack(ctx, r, func() error { b.fleet.Cut(); return nil }); err != nil {
 		return err
 	}
-	b.tell("rampart: %d proxies were cut off and are back after %s, %s CPU each; responses %v", b.n, round(cell.Reconnect.Took), round(cell.Reconnect.CPU), cell.Reconnect.Responses)
+	b.tell("rampart: %d proxies were cut off and are back after %s, %s CPU each, %d MiB at most; responses %v",
+		b.n, round(cell.Reconnect.Took), round(cell.Reconnect.CPU), cell.Reconnect.Peak>>20, cell.Reconnect.Responses)
 	if cell.Restart, err = b.comeBack(ctx, r, func() error {
 		if err := r.proc.Kill(); err != nil {
 			return err
@@ -253,7 +260,7 @@ func (b *bench) faults(ctx context.Context, r *rampart, again func() error, cell
 		// It is told, and what else was measured is not lost.
 		cell.Problems = append(cell.Problems, "restart: "+err.Error())
 	}
-	b.tell("rampart: killed and restarted, %d proxies are back after %s; responses %v", b.n, round(cell.Restart.Took), cell.Restart.Responses)
+	b.tell("rampart: killed and restarted, %d proxies are back after %s, %d MiB at most; responses %v", b.n, round(cell.Restart.Took), cell.Restart.Peak>>20, cell.Restart.Responses)
 	cell.Rollback, err = b.rollback(ctx, r)
 	b.tell("rampart: the permit is deleted, the last of %d proxies answered weight 0 after %s", b.n, round(cell.Rollback))
 	return err
@@ -275,6 +282,7 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 	if err != nil {
 		return Return{}, err
 	}
+	forgetPeak(pid)
 	w := b.fleet.Watch(weightKey(), float64(s.Release.Weight))
 	if err := breaks(); err != nil {
 		return Return{}, err
@@ -290,8 +298,12 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 		return Return{}, err
 	}
 	used, err := cpuOf(b.of.pid())
+	if err != nil {
+		return Return{}, err
+	}
+	_, peak, err := memoryOf(b.of.pid())
 	after := b.fleet.Counts()
-	back := Return{Took: slices.Max(took), CPU: (used - cpu) / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
+	back := Return{Took: slices.Max(took), Peak: peak, CPU: (used - cpu) / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
 	for typeURL, n := range after.Responses {
 		if n -= before.Responses[typeURL]; n > 0 {
 			back.Responses[typeURL[strings.LastIndexByte(typeURL, '.')+1:]] = n
