@@ -21,42 +21,45 @@ func (s *Server) admit(service any, on grpc.ServerStream, of *grpc.StreamServerI
 	if !leads {
 		return errNoLeash()
 	}
-	return serve(service, &newcomer{ServerStream: on, server: s, leash: held})
+	came := &newcomer{ServerStream: on, silent: time.AfterFunc(s.limits.Silence, func() {
+		s.report(Event{Kind: LimitExceeded, Limit: "silence"})
+		held.end()
+	})}
+	defer came.speaks()
+	return serve(service, came)
 }
 
 func errNoLeash() error {
 	return status.Error(codes.Internal, "this server was not made with its own GRPCOptions")
 }
 
-// newcomer is a stream whose client has a while to send its first message, from when that is waited for.
+// newcomer is a stream whose client has a while to send its first message.
 type newcomer struct {
 	grpc.ServerStream
 
-	server *Server
-	leash  *leash
-	spoke  bool
+	silent *time.Timer // nil: it has said something
 }
 
-// RecvMsg ends the stream of a client that says nothing for too long.
+// RecvMsg ends the while.
 func (n *newcomer) RecvMsg(m any) error {
-	if n.spoke {
-		return n.ServerStream.RecvMsg(m)
-	}
-	silent := time.AfterFunc(n.server.limits.Silence, func() {
-		n.server.report(Event{Kind: LimitExceeded, Limit: "silence"})
-		n.leash.end()
-	})
-	defer silent.Stop()
-	n.spoke = true
-	return n.ServerStream.RecvMsg(m)
+	err := n.ServerStream.RecvMsg(m)
+	n.speaks()
+	return err
 }
 
 // heard is the stream itself, once it has said something.
 func heard(on stream) stream {
-	if n, isNew := on.(*newcomer); isNew && n.spoke {
+	if n, isNew := on.(*newcomer); isNew && n.silent == nil {
 		return n.ServerStream
 	}
 	return on
+}
+
+func (n *newcomer) speaks() {
+	if n.silent != nil {
+		n.silent.Stop()
+		n.silent = nil
+	}
 }
 
 // enter counts a stream of a service, unless there are as many as may be.

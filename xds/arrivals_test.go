@@ -1,20 +1,18 @@
 package xds
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"google.golang.org/grpc/codes"
 )
 
-// oneByOne is a server at which one proxy comes at a time, and the version that a proxy has of its only cluster.
-func oneByOne(t *testing.T, l Limits, test func(r *rig, has map[string]string)) {
+// oneByOne is a server to which one proxy comes back at a time, and the version that a proxy has of its only cluster.
+func oneByOne(t *testing.T, test func(r *rig, has map[string]string)) {
 	t.Helper()
-	l.Arrivals = 1
-	inBubble(t, func(c *Config) { c.Limits = l }, func(r *rig) {
+	inBubble(t, func(c *Config) { c.Limits.ArrivalBytes = 1 }, func(r *rig) {
 		r.s.Open()
-		r.set(11, cluster("a", "1"), endpoints("a", "1"))
+		r.set(11, cluster("a", "1"), endpoints("a", "1"), listener("l", "1"))
 		former := r.client("former")
 		former.ask(ClusterType)
 		has := map[string]string{"a": versionOf(t, former.take("Cluster a=1"), "a")}
@@ -23,9 +21,12 @@ func oneByOne(t *testing.T, l Limits, test func(r *rig, has map[string]string)) 
 	})
 }
 
-// comes opens a stream, and waits until the server knows of it.
-func (r *rig) comes(node string) *client {
+// back is a proxy that has said what clusters it has, all there are, and asks for listeners as soon as it may.
+func (r *rig) back(node string, has map[string]string) *client {
+	r.t.Helper()
 	c := r.client(node)
+	c.resumeAll(ClusterType, has)
+	c.ask(ListenerType)
 	synctest.Wait()
 	return c
 }
@@ -38,20 +39,19 @@ func (r *rig) wantWaiting(want int) {
 	}
 }
 
-func TestWhoComesWaitsForItsPlaceAndIsThenServed(t *testing.T) {
-	oneByOne(t, Limits{}, func(r *rig, _ map[string]string) {
-		first, second, third := r.comes("first"), r.comes("second"), r.comes("third")
-		first.ask(ClusterType)
-		m := first.expect("Cluster a=1")
-		second.ask(ClusterType)
+func TestWhoComesBackWaitsForItsPlaceAndIsThenServed(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		first, second, third := r.back("first", has), r.back("second", has), r.back("third", has)
+		m := first.expect("Listener l=1")
 		second.quiet()
-		third.ask(ClusterType)
 		third.quiet()
 		r.wantWaiting(2)
 		first.ack(m)
-		second.take("Cluster a=1")
+		m = second.expect("Listener l=1")
+		third.quiet()
+		second.ack(m)
+		third.take("Listener l=1")
 		r.wantWaiting(0)
-		third.take("Cluster a=1")
 		r.set(12, cluster("a", "2"))
 		for _, c := range []*client{first, second, third} {
 			c.take("Cluster a=2")
@@ -59,73 +59,102 @@ func TestWhoComesWaitsForItsPlaceAndIsThenServed(t *testing.T) {
 	})
 }
 
+func TestWhoWaitsIsSentItsLayersAndRollbacks(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		r.s.Prove(time.Now())
+		r.set(12, layer("l1", "5"))
+		r.back("first", has).expect("Listener l=1")
+		waits := r.client("waits")
+		waits.resume(RuntimeType, map[string]string{"l1": "another"})
+		waits.ask(ListenerType)
+		waits.expect("Runtime l1=l1:5/3s")
+		r.wantWaiting(1)
+		r.s.Publish(13, []Update{{Group: "edge", Set: []Resource{layer("l1", "0")}, Urgent: true}})
+		waits.expect("Runtime l1=l1:0/3s")
+		r.wantWaiting(1)
+		waits.quiet()
+	})
+}
+
+func TestWhoBringsNothingDoesNotWait(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		r.back("first", has).expect("Listener l=1")
+		r.back("second", has).quiet()
+		c := r.client("new")
+		c.ask(ClusterType)
+		c.take("Cluster a=1")
+		c.ask(ListenerType)
+		c.take("Listener l=1")
+	})
+}
+
 // An Envoy that comes back with all that there is answers nothing, as it is sent nothing.
 func TestAPlaceIsFreeWhenClustersAndEndpointsWereAskedFor(t *testing.T) {
-	oneByOne(t, Limits{}, func(r *rig, has map[string]string) {
-		back, next := r.comes("back"), r.comes("next")
-		back.resumeAll(ClusterType, has)
+	oneByOne(t, func(r *rig, has map[string]string) {
+		first := r.client("first")
+		first.resumeAll(ClusterType, has)
 		synctest.Wait()
-		next.ask(ClusterType)
-		back.quiet()
+		next := r.back("next", has)
+		first.quiet()
 		next.quiet()
-		back.ask(EndpointType, "a")
-		back.expect("ClusterLoadAssignment a=1")
-		next.expect("Cluster a=1")
+		first.ask(EndpointType, "a")
+		first.expect("ClusterLoadAssignment a=1")
+		next.expect("Listener l=1")
 	})
 }
 
 func TestAPlaceIsKeptForAWhileAtMost(t *testing.T) {
-	oneByOne(t, Limits{}, func(r *rig, has map[string]string) {
-		stays, next := r.comes("stays"), r.comes("next")
+	oneByOne(t, func(r *rig, has map[string]string) {
+		stays := r.client("stays")
 		stays.resumeAll(ClusterType, has)
 		synctest.Wait()
-		next.ask(ClusterType)
+		next, third := r.back("next", has), r.back("third", has)
 		time.Sleep(longestStay - time.Millisecond)
 		next.quiet()
 		time.Sleep(time.Millisecond)
-		next.take("Cluster a=1")
-		stays.quiet()
+		m := next.expect("Listener l=1")
+		stays.hangUp() // it has no place to leave any more
+		third.quiet()
+		next.ack(m)
+		third.take("Listener l=1")
 	})
 }
 
 func TestWhoGivesUpWaitingTakesNoPlace(t *testing.T) {
-	oneByOne(t, Limits{}, func(r *rig, _ map[string]string) {
-		first, impatient, next := r.comes("first"), r.comes("impatient"), r.comes("next")
-		first.ask(ClusterType)
-		m := first.expect("Cluster a=1")
-		impatient.ask(ClusterType)
+	oneByOne(t, func(r *rig, has map[string]string) {
+		first, impatient, next := r.back("first", has), r.back("impatient", has), r.back("next", has)
+		m := first.expect("Listener l=1")
 		r.wantWaiting(2)
 		impatient.hangUp()
 		r.wantWaiting(1)
-		next.ask(ClusterType)
 		next.quiet()
 		first.ack(m)
-		next.take("Cluster a=1")
+		next.take("Listener l=1")
 	})
 }
 
-func TestWhoIsEndedLeavesItsPlace(t *testing.T) {
-	oneByOne(t, Limits{}, func(r *rig, _ map[string]string) {
-		bad, next := r.comes("bad"), r.comes("next")
-		bad.node.Id = ""
-		bad.ask(ClusterType)
-		wantEnd(t, bad, codes.InvalidArgument, "names no node id")
-		next.ask(ClusterType)
-		next.take("Cluster a=1")
+func TestWhoseStreamEndsLeavesItsPlace(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		first, next := r.back("first", has), r.back("next", has)
+		first.expect("Listener l=1")
+		next.quiet()
+		first.hangUp()
+		next.take("Listener l=1")
 	})
 }
 
-// TestSilenceCountsFromThePlace: who waits is not asked to say anything.
-func TestSilenceCountsFromThePlace(t *testing.T) {
-	const silence = 3 * time.Second
-	oneByOne(t, Limits{Silence: silence}, func(r *rig, has map[string]string) {
-		stays, silent := r.comes("stays"), r.comes("silent")
-		stays.resumeAll(ClusterType, has)
-		r.wantWaiting(1)
-		time.Sleep(longestStay + silence - time.Millisecond)
-		silent.quiet()
-		time.Sleep(time.Millisecond)
-		wantEnd(t, silent, codes.DeadlineExceeded, "")
-		r.wantExceeded("silence")
+// TestManyComeBackAtOnce beside few resources: what they bring is little.
+func TestManyComeBackAtOnceBesideLittle(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.s.Open()
+		r.set(11, cluster("a", "1"), listener("l", "1"))
+		for i := range 100 {
+			c := r.client(fmt.Sprint("n", i))
+			c.resumeAll(ClusterType, map[string]string{"a": "another"})
+			c.ask(ListenerType)
+			c.expect("Cluster a=1")
+			c.expect("Listener l=1")
+		}
+		r.wantWaiting(0)
 	})
 }

@@ -66,15 +66,16 @@ func (g *group) shelf(url string) *shelf {
 	return g.nowhere
 }
 
-// empty reports whether nothing is published. The caller holds mu.
-func (g *group) empty() bool {
+// size is how many resources are published. The caller holds mu.
+func (g *group) size() (resources int) {
 	for _, h := range g.shelves {
-		if len(h.entries) > 0 {
-			return false
-		}
+		resources += len(h.entries)
 	}
-	return true
+	return resources
 }
+
+// empty reports whether nothing is published. The caller holds mu.
+func (g *group) empty() bool { return g.size() == 0 }
 
 // entry is one published content of one resource. Everything that is not guarded is fixed once it is published.
 type entry struct {

@@ -17,7 +17,6 @@ import (
 // field means its default.
 type Limits struct {
 	Streams           int // of discovery that are open at once. Default 20,000
-	Arrivals          int // proxies that come at once; others wait until these have said what they bring. Default 256
 	NodeStreams       int // the same of one node id. A gRPC client has one for each service that it uses. Default 1,000
 	ConnectionStreams int // of any kind on one connection. Default 100
 	Types             int // that a stream may ask for. Default 32
@@ -25,6 +24,7 @@ type Limits struct {
 	Layers            int // the same of types whose resources are in flight one by one. Default 1,024
 	Requests          int // that answer nothing, a second and stream. Default 100; ten times as many at once
 	RequestBytes      int // of one request. A proxy that comes back names a version for everything it has. Default 16 MiB
+	ArrivalBytes      int // about, of all that proxies that come back say at once; others wait. Default 256 MiB
 	// Silence is how long a stream may say nothing when it comes, owe an answer while nothing at all comes from its node, or not take what it is sent. Default 20 s; a second
 	// more for each 64 KiB that it was sent.
 	Silence time.Duration
@@ -33,9 +33,9 @@ type Limits struct {
 // WithDefaults fills in what is zero.
 func (l Limits) WithDefaults() Limits {
 	return Limits{
-		Streams: cmp.Or(l.Streams, 20_000), Arrivals: cmp.Or(l.Arrivals, 256), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
+		Streams: cmp.Or(l.Streams, 20_000), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
 		Types: cmp.Or(l.Types, 32), Names: cmp.Or(l.Names, 200_000), Layers: cmp.Or(l.Layers, 1024),
-		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20), Silence: cmp.Or(l.Silence, 20*time.Second),
+		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20), ArrivalBytes: cmp.Or(l.ArrivalBytes, 256<<20), Silence: cmp.Or(l.Silence, 20*time.Second),
 	}
 }
 

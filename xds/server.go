@@ -103,7 +103,7 @@ func New(c Config) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.arrivals = newArrivals(s.limits.Arrivals)
+	s.arrivals = newArrivals(s.limits.ArrivalBytes)
 	s.published.Store(&progress{})
 	return s
 }

@@ -52,7 +52,7 @@ type session struct {
 	came    time.Time
 
 	leash  *leash
-	place  *place                // of its own goroutine; nil: it has arrived
+	place  *place                // of its own goroutine, while it comes back; nil: it has none
 	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
 }
 

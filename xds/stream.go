@@ -100,11 +100,6 @@ func (s *Server) discover(on stream, p Protocol) error {
 		return errNoLeash()
 	}
 	defer held.cancel()
-	place, err := s.arrivals.enter(held)
-	if err != nil {
-		return ended(status.FromContextError(err).Err())
-	}
-	defer place.leave()
 	first := &request{protocol: p}
 	if err := on.RecvMsg(first); err != nil {
 		s.tooLarge(err, Event{})
@@ -114,12 +109,11 @@ func (s *Server) discover(on stream, p Protocol) error {
 	if err := s.contain("", func() (err error) { one, err = s.join(on, first); return err }); err != nil {
 		return err
 	}
-	one.place = place
 	defer s.part(one)
 	if s.closed.Load() {
 		return status.Error(codes.Unavailable, "this server is shutting down")
 	}
-	err = s.contain(one.node, func() error { return one.receive(first) })
+	err := s.contain(one.node, func() error { return one.receive(first) })
 	if why := one.reason.Load(); why != nil {
 		return *why
 	}
@@ -280,9 +274,15 @@ func callsItself(n *corev3.Node) bool {
 // receive applies the proxy's messages, beginning with r, until the stream ends.
 func (s *session) receive(r *request) error {
 	defer r.free()
-	for {
+	defer s.leavePlace()
+	for first := true; ; first = false {
 		if err := s.apply(r); err != nil {
 			return err
+		}
+		if first {
+			if err := s.arrive(r); err != nil {
+				return err
+			}
 		}
 		if err := s.stream.RecvMsg(r); err != nil {
 			s.server.tooLarge(err, Event{Node: s.node, Group: s.group.name})

@@ -72,7 +72,6 @@ func newServe(a *app) *cobra.Command {
 		usage string
 	}{
 		{&f.limits.Streams, "max-streams", limits.Streams, "discovery streams at once: proxies"},
-		{&f.limits.Arrivals, "max-arrivals", limits.Arrivals, "proxies that come at once; others wait until these have said what they bring"},
 		{&f.limits.NodeStreams, "max-node-streams", limits.NodeStreams, "discovery streams at once of one node id; a gRPC client has one for each service that it uses"},
 		{&f.limits.ConnectionStreams, "max-connection-streams", limits.ConnectionStreams, "streams at once on one connection; an Envoy has three"},
 		{&f.limits.Types, "max-types", limits.Types, "types of resources that one stream may ask for"},
@@ -80,6 +79,7 @@ func newServe(a *app) *cobra.Command {
 		{&f.limits.Layers, "max-layers", limits.Layers, "runtime layers that one stream may ask for"},
 		{&f.limits.Requests, "max-requests", limits.Requests, "requests a second of one stream that answer nothing, ten times as many at once"},
 		{&f.limits.RequestBytes, "max-request-bytes", limits.RequestBytes, "bytes of one request; a proxy that comes back names a version for all it has"},
+		{&f.limits.ArrivalBytes, "max-arrival-bytes", limits.ArrivalBytes, "bytes, about, that proxies that come back may say at once; others wait for their turn"},
 	} {
 		flags.IntVar(l.value, l.name, l.is, l.usage)
 	}
@@ -140,8 +140,9 @@ func (f serveFlags) checkLimits() error {
 		name  string
 		value int
 	}{
-		{"streams", f.limits.Streams}, {"arrivals", f.limits.Arrivals}, {"node-streams", f.limits.NodeStreams}, {"layers", f.limits.Layers}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
+		{"streams", f.limits.Streams}, {"node-streams", f.limits.NodeStreams}, {"layers", f.limits.Layers}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
 		{"names", f.limits.Names}, {"requests", f.limits.Requests}, {"request-bytes", f.limits.RequestBytes},
+		{"arrival-bytes", f.limits.ArrivalBytes},
 	} {
 		if l.value < 1 || l.value > math.MaxInt32 {
 			return usage("--max-%s %d: expected 1 to %d", l.name, l.value, math.MaxInt32)

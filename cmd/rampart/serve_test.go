@@ -65,7 +65,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 		"RAMPART_LEADER_TTL":             {"1s", "serve: --leader-ttl 1s is below 2s"},
 		"RAMPART_DRAIN":                  {"7s", "serve: --drain 7s: expected 0s to 6s"},
 		"RAMPART_MAX_STREAMS":            {"0", "serve: --max-streams 0: expected 1 to"},
-		"RAMPART_MAX_ARRIVALS":           {"0", "serve: --max-arrivals 0: expected 1 to"},
+		"RAMPART_MAX_ARRIVAL_BYTES":      {"0", "serve: --max-arrival-bytes 0: expected 1 to"},
 		"RAMPART_MAX_CONNECTION_STREAMS": {"0", "serve: --max-connection-streams 0: expected 1 to"},
 		"RAMPART_MAX_NODE_STREAMS":       {"0", "serve: --max-node-streams 0: expected 1 to"},
 		"RAMPART_MAX_LAYERS":             {"0", "serve: --max-layers 0: expected 1 to"},

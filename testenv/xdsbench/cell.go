@@ -131,9 +131,10 @@ func (t *trial) measure(ctx context.Context) (err error) {
 func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 	ours := subject{name: "rampart", xds: r.xds, pid: func() int { return r.proc.Pid() }, prepare: r.prepare, calm: 11 * time.Second}
 	limit := subject{name: "limit", xds: y.xds, pid: y.proc.Pid, prepare: y.prepare, calm: 2 * time.Second}
-	// The limit's is the whole fleet: memory that the kernel needs for it is there when rampart's connects.
-	if err := errors.Join(t.prelude(ctx, limit, t.cell.Proxies), t.prelude(ctx, ours, 200)); err != nil {
-		return err
+	for _, of := range []subject{ours, limit} {
+		if err := t.prelude(ctx, of); err != nil {
+			return err
+		}
 	}
 	alone := func(ctx context.Context, s *stepping) error { return inTurn(ctx, t.steps, s) }
 	beside := func(ctx context.Context, rampart ...*stepping) error {
@@ -209,13 +210,13 @@ func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
 	return nil
 }
 
-// prelude has proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
+// prelude has a few proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
 // it has given back what it no longer needs of its start.
-func (t *trial) prelude(ctx context.Context, of subject, proxies int) error {
+func (t *trial) prelude(ctx context.Context, of subject) error {
 	first := *t
-	first.cell.Proxies = proxies
+	first.cell.Proxies = 200
 	err := first.with(ctx, of, func(ctx context.Context, b *bench) error {
-		wait, cancel := context.WithTimeout(ctx, longest)
+		wait, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		b.fleet.Connect(0)
 		if _, err := b.fleet.Settled(wait); err != nil {
