@@ -71,7 +71,10 @@ func (s *session) arrive(r *request) error {
 	s.group.mu.Lock()
 	n := s.group.size()
 	s.group.mu.Unlock()
+	s.unread.Store(true)
 	p, err := s.server.arrivals.enter(s.leash, int64(n)*nameBytes)
+	later(&s.seen, int64(s.server.now().Sub(s.server.epoch)))
+	s.unread.Store(false)
 	if err != nil {
 		return ended(status.FromContextError(err).Err())
 	}

@@ -7,10 +7,13 @@ import (
 	"time"
 )
 
+// silenceOfTest is shorter than a place may be kept.
+const silenceOfTest = longestStay / 2
+
 // oneByOne is a server to which one proxy comes back at a time, and the version that a proxy has of its only cluster.
 func oneByOne(t *testing.T, test func(r *rig, has map[string]string)) {
 	t.Helper()
-	inBubble(t, func(c *Config) { c.Limits.ArrivalBytes = 1 }, func(r *rig) {
+	inBubble(t, func(c *Config) { c.Limits = Limits{ArrivalBytes: 1, Silence: silenceOfTest} }, func(r *rig) {
 		r.s.Open()
 		r.set(11, cluster("a", "1"), endpoints("a", "1"), listener("l", "1"))
 		former := r.client("former")
@@ -72,6 +75,23 @@ func TestWhoWaitsIsSentItsLayersAndRollbacks(t *testing.T) {
 		r.s.Publish(13, []Update{{Group: "edge", Set: []Resource{layer("l1", "0")}, Urgent: true}})
 		waits.expect("Runtime l1=l1:0/3s")
 		r.wantWaiting(1)
+		waits.quiet()
+	})
+}
+
+// TestWhoWaitsIsNotSilent: what it answers is not read before it has its place, and then it has as long as others to answer.
+func TestWhoWaitsIsNotSilent(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		stays, waits := r.client("stays"), r.client("waits")
+		stays.resumeAll(ClusterType, has)
+		synctest.Wait()
+		waits.resumeAll(ClusterType, map[string]string{"a": "another"})
+		m := waits.expect("Cluster a=1")
+		time.Sleep(longestStay + silenceOfTest*3/4)
+		waits.ack(m)
+		waits.ask(ListenerType)
+		waits.take("Listener l=1")
+		time.Sleep(2 * silenceOfTest)
 		waits.quiet()
 	})
 }

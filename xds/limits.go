@@ -111,7 +111,7 @@ func (s *Server) expelSilent(now time.Time) {
 	s.each(func(one *session) {
 		owing, since := one.owing()
 		quiet := now.Sub(latest(since, one.lastSeen()))
-		if owing && quiet > one.patience() && one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second))) {
+		if owing && !one.unread.Load() && quiet > one.patience() && one.kick(status.Errorf(codes.DeadlineExceeded, "%d responses unanswered and nothing heard for %s", len(one.flights), quiet.Round(time.Second))) {
 			expelled = append(expelled, one.over("silence"))
 		}
 		began := one.writing.Load()

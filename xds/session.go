@@ -23,6 +23,7 @@ type session struct {
 	// writing is since when a send that may wait is under way, as time since Server.epoch; 0: none is.
 	writing atomic.Int64
 	seen    atomic.Int64 // when anything last came from this node, as time since Server.epoch
+	unread  atomic.Bool  // nothing is received from it: it waits for a place
 	turn    turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
 
 	// Guarded by group.mu. What each response and each answer needs comes first: a step of thousands of streams reads it from memory, and not from a cache.
