@@ -9,9 +9,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// arrivals bound how much is taken in at once of what proxies bring that come back. An Envoy beside 10,000 services names a megabyte of versions; of thousands at once more would come
-// in than can be looked at, and none would be done before all are. So each waits for a place, first come, first served, and until it has one no more is received of it than its window
-// allows. What it says first, its layers, is answered before.
+// arrivals bound how much is taken in at once of what proxies bring that come back over delta. An Envoy beside 10,000 services names a megabyte of versions; of thousands at once more
+// would come in than can be looked at, and none would be done before all are. So each waits for a place, first come, first served, as soon as it has said that it has something: most
+// often its layers, which are answered before. Until it has its place no more is received of it than its window allows, and it owes no answers; what it has not said by then it is
+// not given.
 type arrivals struct {
 	bytes   int64 // fixed: all that there is
 	places  *semaphore.Weighted
@@ -26,53 +27,62 @@ const (
 	// nameBytes is about what a resource takes in a request: its name and its version.
 	nameBytes = 32
 	// longestStay is how long a stream keeps its place at most.
-	longestStay = 5 * time.Second
+	longestStay = 3 * time.Second
 )
 
 // enter waits for a place of so many bytes, or until ctx ends.
 func (a *arrivals) enter(ctx context.Context, bytes int64) (*place, error) {
-	p := &place{of: a, bytes: min(bytes, a.bytes)}
-	if !a.places.TryAcquire(p.bytes) {
+	bytes = min(bytes, a.bytes)
+	if !a.places.TryAcquire(bytes) {
 		a.waiting.Add(1)
-		err := a.places.Acquire(ctx, p.bytes)
+		err := a.places.Acquire(ctx, bytes)
 		a.waiting.Add(-1)
 		if err != nil {
 			return nil, err
 		}
 	}
-	p.alarm = time.AfterFunc(longestStay, p.leave)
+	p := &place{}
+	release := func() {
+		if p.left.CompareAndSwap(false, true) {
+			a.places.Release(bytes)
+		}
+	}
+	p.release, p.alarm = release, time.AfterFunc(longestStay, release)
 	return p, nil
 }
 
-// place is a stream's share of the arrivals' bytes, until it leaves.
+// place is a stream's share of the arrivals' bytes.
 type place struct {
-	of    *arrivals
-	bytes int64
-	left  atomic.Bool
-	alarm *time.Timer
+	left    atomic.Bool
+	release func() // gives the bytes back, once
+	alarm   *time.Timer
 }
 
-// leave gives the bytes back, once.
+// leave gives the bytes back, unless the time was up.
 func (p *place) leave() {
-	if p.left.CompareAndSwap(false, true) {
-		p.alarm.Stop()
-		p.of.places.Release(p.bytes)
-	}
+	p.alarm.Stop()
+	p.release()
 }
 
 // Waiting is how many streams wait for a place.
 func (s *Server) Waiting() int { return int(s.arrivals.waiting.Load()) }
 
-// arrive has a stream whose first message was r wait for a place, if it brings something along.
+// arrive has a stream wait for a place whose message r, which was applied, says that it comes back with something, unless what else it has is little. The caller is the stream's own
+// goroutine.
 func (s *session) arrive(r *request) error {
-	if r.versions == 0 && len(r.version) == 0 {
+	if r.versions == 0 || s.placed || s.asksForAll() {
 		return nil
 	}
+	s.placed = true
 	s.group.mu.Lock()
-	n := s.group.size()
+	bytes := s.group.size() * nameBytes
 	s.group.mu.Unlock()
+	if bytes <= streamWindow {
+		return nil
+	}
+	r.free()
 	s.unread.Store(true)
-	p, err := s.server.arrivals.enter(s.leash, int64(n)*nameBytes)
+	p, err := s.server.arrivals.enter(s.leash, int64(bytes))
 	later(&s.seen, int64(s.server.now().Sub(s.server.epoch)))
 	s.unread.Store(false)
 	if err != nil {
@@ -82,13 +92,12 @@ func (s *session) arrive(r *request) error {
 	return nil
 }
 
-// arrived has the stream leave its place when nothing large is to come of it: it has answered something, or asked for endpoints beside clusters, of which proxies have most.
-func (s *session) arrived(answered bool) {
-	if s.place != nil && (answered || s.ranked[rank(ClusterType)] != nil && s.ranked[rank(EndpointType)] != nil) {
-		s.leavePlace()
-	}
+// asksForAll reports whether nothing large is to come any more: most of what a proxy has are clusters and endpoints.
+func (s *session) asksForAll() bool {
+	return s.ranked[rank(ClusterType)] != nil && s.ranked[rank(EndpointType)] != nil
 }
 
+// leavePlace gives the stream's place to the next.
 func (s *session) leavePlace() {
 	if s.place != nil {
 		s.place.leave()

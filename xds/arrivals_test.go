@@ -10,12 +10,16 @@ import (
 // silenceOfTest is shorter than a place may be kept.
 const silenceOfTest = longestStay / 2
 
-// oneByOne is a server to which one proxy comes back at a time, and the version that a proxy has of its only cluster.
+// oneByOne is a server to which one proxy comes back at a time, as there is much to bring, and the version that a proxy has of its only cluster.
 func oneByOne(t *testing.T, test func(r *rig, has map[string]string)) {
 	t.Helper()
 	inBubble(t, func(c *Config) { c.Limits = Limits{ArrivalBytes: 1, Silence: silenceOfTest} }, func(r *rig) {
 		r.s.Open()
-		r.set(11, cluster("a", "1"), endpoints("a", "1"), listener("l", "1"))
+		much := []Resource{cluster("a", "1"), endpoints("a", "1"), listener("l", "1")}
+		for i := range streamWindow / nameBytes {
+			much = append(much, endpoints(fmt.Sprint("e", i), ""))
+		}
+		r.set(11, much...)
 		former := r.client("former")
 		former.ask(ClusterType)
 		has := map[string]string{"a": versionOf(t, former.take("Cluster a=1"), "a")}
@@ -105,6 +109,10 @@ func TestWhoBringsNothingDoesNotWait(t *testing.T) {
 		c.take("Cluster a=1")
 		c.ask(ListenerType)
 		c.take("Listener l=1")
+		w := r.worldClient("state of the world") // it names no versions, ever
+		w.ask(ListenerType)
+		w.take("Listener 1")
+		r.wantWaiting(1)
 	})
 }
 
@@ -163,9 +171,36 @@ func TestWhoseStreamEndsLeavesItsPlace(t *testing.T) {
 	})
 }
 
-// TestManyComeBackAtOnce beside few resources: what they bring is little.
+// An Envoy without layers, or whose layers are gone, names its clusters first.
+func TestWhoNamesSomethingLaterWaitsFromThenOn(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		r.back("first", has).expect("Listener l=1")
+		later := r.client("later")
+		later.ask(RuntimeType, "l1")
+		later.take("Runtime -l1")
+		r.wantWaiting(0)
+		later.resumeAll(ClusterType, has)
+		later.ask(ListenerType)
+		later.quiet()
+		r.wantWaiting(1)
+	})
+}
+
+func TestAPlaceIsWaitedForOnce(t *testing.T) {
+	oneByOne(t, func(r *rig, has map[string]string) {
+		first := r.client("first")
+		first.resume(RuntimeType, map[string]string{"l1": "former"})
+		first.take("Runtime -l1")
+		r.back("second", has).expect("Listener l=1")
+		first.resumeAll(ClusterType, has)
+		first.ask(ListenerType)
+		first.take("Listener l=1")
+	})
+}
+
+// TestManyComeBackAtOnceBesideLittle: what they bring is little.
 func TestManyComeBackAtOnceBesideLittle(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
+	inBubble(t, func(c *Config) { c.Limits.ArrivalBytes = 1 }, func(r *rig) {
 		r.s.Open()
 		r.set(11, cluster("a", "1"), listener("l", "1"))
 		for i := range 100 {

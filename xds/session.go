@@ -53,7 +53,8 @@ type session struct {
 	came    time.Time
 
 	leash  *leash
-	place  *place                // of its own goroutine, while it comes back; nil: it has none
+	place  *place                // of its own goroutine: while it comes back
+	placed bool                  // of its own goroutine: it has, or had, a place, or needs none
 	reason atomic.Pointer[error] // why the server ends the stream; nil: it does not
 }
 

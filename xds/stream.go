@@ -275,14 +275,12 @@ func callsItself(n *corev3.Node) bool {
 func (s *session) receive(r *request) error {
 	defer r.free()
 	defer s.leavePlace()
-	for first := true; ; first = false {
+	for {
 		if err := s.apply(r); err != nil {
 			return err
 		}
-		if first {
-			if err := s.arrive(r); err != nil {
-				return err
-			}
+		if err := s.arrive(r); err != nil {
+			return err
 		}
 		if err := s.stream.RecvMsg(r); err != nil {
 			s.server.tooLarge(err, Event{Node: s.node, Group: s.group.name})
@@ -309,7 +307,9 @@ func (s *session) apply(r *request) error {
 	// Before the stream is looked at: a latch that the proxy brings must be in what it is answered.
 	s.hand(r)
 	happened, look, err := s.locked(r, now)
-	s.arrived(happened.Kind != 0)
+	if s.place != nil && (happened.Kind != 0 || s.asksForAll()) {
+		s.leavePlace()
+	}
 	if happened.Kind != 0 {
 		s.server.report(happened)
 	}

@@ -101,7 +101,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 }
 
 func TestNoFlagOfServeIsLeftOutOfTheManual(t *testing.T) {
-	want := "data drain etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level max-arrivals max-connection-streams max-layers max-names " +
+	want := "data drain etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level max-arrival-bytes max-connection-streams max-layers max-names " +
 		"max-node-streams max-request-bytes max-requests max-silence max-streams max-types prometheus report-bytes xds"
 	root := newRoot(newApp(streams{}))
 	serve, _, err := root.Find([]string{"serve"})

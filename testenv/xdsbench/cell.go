@@ -52,7 +52,8 @@ type Return struct {
 	CPU       time.Duration    `json:"cpu"`       // of the server, per proxy
 	Responses map[string]int64 `json:"responses"` // by type
 	Bytes     int64            `json:"bytes"`     // of responses
-	Peak      int64            `json:"peak"`      // bytes of memory that the server held at most meanwhile
+	Peak      int64            `json:"peak"`      // bytes of memory that the server held at most, since the break or its start
+	Expired   int64            `json:"expired"`   // proxies whose layers had no sign of life for longer than the dead-man's time
 }
 
 // Run measures every fleet in every world and hands each cell on when it is done.
@@ -304,7 +305,7 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 	}
 	_, peak, err := memoryOf(b.of.pid())
 	after := b.fleet.Counts()
-	back := Return{Took: slices.Max(took), Peak: peak, CPU: (used - cpu) / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
+	back := Return{Took: slices.Max(took), Peak: peak, Expired: after.Expired - before.Expired, CPU: (used - cpu) / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
 	for typeURL, n := range after.Responses {
 		if n -= before.Responses[typeURL]; n > 0 {
 			back.Responses[typeURL[strings.LastIndexByte(typeURL, '.')+1:]] = n
