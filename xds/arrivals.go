@@ -11,8 +11,8 @@ import (
 
 // arrivals bound how much is taken in at once of what proxies bring that come back over delta. An Envoy beside 10,000 services names a megabyte of versions; of thousands at once more
 // would come in than can be looked at, and none would be done before all are. So each waits for a place, first come, first served, as soon as it has said that it has something: most
-// often its layers, which are answered before. Until it has its place no more is received of it than its window allows, and it owes no answers; what it has not said by then it is
-// not given.
+// often its layers, which are answered before. Until it has its place no more is received of it than its window allows, and it owes no answers. What is sent to it meanwhile is
+// what may be without knowing the rest: a layer that was changed goes without the parts that need its clusters.
 type arrivals struct {
 	bytes   int64 // fixed: all that there is
 	places  *semaphore.Weighted

@@ -102,8 +102,11 @@ func (b *bench) connect(ctx context.Context, side *Side) error {
 	if err != nil {
 		return err
 	}
-	n := time.Duration(b.n)
-	c := Connect{Took: last.Sub(began), CPU: (used - cpu) / n, Sim: (ownCPU() - own) / n, Bytes: b.fleet.Counts().ResponseBytes / int64(b.n)}
+	n, now := time.Duration(b.n), b.fleet.Counts()
+	if now.Losses > 0 { // who comes back counts as soon as it has asked
+		return fmt.Errorf("%s: connect: %d connections broke meanwhile, the last because %s", b.of.name, now.Losses, now.LastLoss)
+	}
+	c := Connect{Took: last.Sub(began), CPU: (used - cpu) / n, Sim: (ownCPU() - own) / n, Bytes: now.ResponseBytes / int64(b.n)}
 	side.Connects = append(side.Connects, c)
 	b.tell("%s: %d proxies have all they asked for after %s, %s CPU and %d bytes each", b.of.name, n, round(c.Took), round(c.CPU), c.Bytes)
 	return nil
