@@ -91,7 +91,7 @@ func TestEndpointsThatChangeAllTheTimeAreMeasured(t *testing.T) {
 }
 
 func TestFleetsAreMeasuredBesideTheLimit(t *testing.T) {
-	got := rampart("bench-xds", "--services", "3", "--proxies", "20", "--steps", "2", "--latency", "3", "--rest", "0s", "--pause", "0s", "--idle", "100ms", "-o", "json")
+	got := rampart("bench-xds", "--services", "3", "--proxies", "20", "--steps", "2", "--latency", "3", "--rest", "0s", "--pause", "0s", "--idle", "100ms", "--connects", "3", "-o", "json")
 	if got.status != 0 {
 		t.Fatalf("%+v", got)
 	}
