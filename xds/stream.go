@@ -307,7 +307,7 @@ func (s *session) apply(r *request) error {
 	// Before the stream is looked at: a latch that the proxy brings must be in what it is answered.
 	s.hand(r)
 	happened, look, err := s.locked(r, now)
-	if s.place != nil && (happened.Kind != 0 || s.asksForAll()) {
+	if happened.Kind != 0 || s.asksForAll() {
 		s.leavePlace()
 	}
 	if happened.Kind != 0 {

@@ -53,7 +53,7 @@ type Return struct {
 	Responses map[string]int64 `json:"responses"` // by type
 	Bytes     int64            `json:"bytes"`     // of responses
 	Peak      int64            `json:"peak"`      // bytes of memory that the server held at most, since the break or its start
-	Expired   int64            `json:"expired"`   // proxies whose layers had no sign of life for longer than the dead-man's time
+	Expired   int64            `json:"expired"`   // times that a proxy's layers had no sign of life for longer than the dead-man's time
 }
 
 // Run measures every fleet in every world and hands each cell on when it is done.
