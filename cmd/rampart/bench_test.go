@@ -106,7 +106,7 @@ func TestFleetsAreMeasuredBesideTheLimit(t *testing.T) {
 		}
 	}
 	layers := map[string]int64{"Runtime": 20} // those with a TTL are sent again
-	if !maps.Equal(c.Reconnect.Responses, layers) || c.Rollback <= 0 || len(c.Problems) > 0 {
+	if !maps.Equal(c.Reconnect.Responses, layers) || !maps.Equal(c.LimitBack.Responses, layers) || c.Rollback <= 0 || len(c.Problems) > 0 {
 		t.Errorf("%+v", c)
 	}
 	var out live

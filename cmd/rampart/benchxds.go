@@ -182,13 +182,14 @@ func times(cells []xdsbench.Cell) table {
 
 // returns are how fleets connect and come back.
 func returns(cells []xdsbench.Cell) table {
-	t := table{{"S", "N", "READY ms", "CONNECTED ms", "LIMIT", "KiB EACH", "CUT → BACK ms", "CPU µs", "MiB AT MOST", "EXPIRED", "BYTES EACH", "RESPONSES", "KILLED → BACK ms", "MiB AT MOST", "EXPIRED", "BYTES EACH", "RESPONSES"}}
+	t := table{{"S", "N", "READY ms", "CONNECTED ms", "LIMIT", "KiB EACH", "CUT → BACK ms", "LIMIT", "RATIO", "CPU µs", "LIMIT", "RATIO", "MiB AT MOST", "LIMIT", "EXPIRED", "BYTES EACH", "RESPONSES", "KILLED → BACK ms", "MiB AT MOST", "EXPIRED", "BYTES EACH", "RESPONSES"}}
 	for _, c := range cells {
 		r, l := c.Rampart, c.Limit
 		n := int64(c.Proxies)
 		t = append(t, []string{
 			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), millis(r.Ready), millis(r.Connect().Took), millis(l.Connect().Took), fmt.Sprint(r.Connect().Bytes >> 10),
-			millis(c.Reconnect.Took), micros(c.Reconnect.CPU), fmt.Sprint(c.Reconnect.Peak >> 20), fmt.Sprint(c.Reconnect.Expired), fmt.Sprint(c.Reconnect.Bytes / n), byType(c.Reconnect.Responses),
+			millis(c.Reconnect.Took), millis(c.LimitBack.Took), timesThe(c.Reconnect.Took, c.LimitBack.Took), micros(c.Reconnect.CPU), micros(c.LimitBack.CPU), timesThe(c.Reconnect.CPU, c.LimitBack.CPU),
+			fmt.Sprint(c.Reconnect.Peak >> 20), fmt.Sprint(c.LimitBack.Peak >> 20), fmt.Sprint(c.Reconnect.Expired), fmt.Sprint(c.Reconnect.Bytes / n), byType(c.Reconnect.Responses),
 			millis(c.Restart.Took), fmt.Sprint(c.Restart.Peak >> 20), fmt.Sprint(c.Restart.Expired), fmt.Sprint(c.Restart.Bytes / n), byType(c.Restart.Responses),
 		})
 	}

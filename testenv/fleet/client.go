@@ -119,6 +119,7 @@ func (c *client) takeHeader(b []byte) []byte {
 
 // whole looks at a frame whose header has come.
 func (l *loop) whole(c *client) error {
+	c.heard()
 	switch {
 	case c.frame.kind != dataFrame && c.left == 0:
 		return l.control(c, nil)
@@ -328,6 +329,13 @@ func (l *loop) send(c *client, m message) {
 	}
 	c.spend(len(m) - frameHeader)
 	l.out = append(l.out, m...)
+}
+
+// heard puts off giving up the connection: an Envoy that waits for the answer to a ping takes any frame for a sign of life (KeepaliveSettings.timeout).
+func (c *client) heard() {
+	if c.pinged {
+		c.pingAt = time.Now().Add(pingTimeout)
+	}
 }
 
 func (l *loop) sendAck(c *client, typeURL string, nonce []byte) {

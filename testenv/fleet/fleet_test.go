@@ -169,6 +169,14 @@ func TestAFleetAndTheLimitMeet(t *testing.T) {
 	if c := f.Counts(); c.Losses != 0 || c.Acks != 6*clients || c.Responses[Layers] != 4*clients {
 		t.Errorf("%+v", c)
 	}
+	w := f.Watch("ramp.shop.green", 2)
+	f.Cut()
+	if _, err := w.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if c := f.Counts(); c.Responses[Layers] != 5*clients || c.Responses[Clusters] != clients {
+		t.Errorf("who came back was sent more than the last step: %+v", c)
+	}
 }
 
 func TestALayerThatIsRenewedTooLateCountsAsExpired(t *testing.T) {

@@ -68,7 +68,7 @@ func (l *loop) ping(now time.Time) {
 	}
 	l.pingsAt = now.Add(lookAtPings)
 	for _, c := range l.clients {
-		if !c.opened || now.Before(c.pingAt) {
+		if !c.opened || c.waiting || now.Before(c.pingAt) {
 			continue
 		}
 		if c.pinged {

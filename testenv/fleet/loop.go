@@ -162,6 +162,7 @@ func (l *loop) resumeParked() {
 		}
 		stash := c.stash
 		c.waiting, c.stash = false, nil
+		c.heard() // it was not listening
 		l.out = l.out[:0]
 		err := l.take(c, stash)
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"golang.org/x/net/http2/hpack"
@@ -96,6 +97,24 @@ func TestHowBytesComeChangesNothing(t *testing.T) {
 			t.Fatalf("%d bytes of room are lost", l.room.most-l.room.left)
 		}
 	})
+}
+
+// An answer to a ping may come late behind much else.
+func TestAnyFrameIsASignOfLife(t *testing.T) {
+	for _, hears := range []bool{true, false} {
+		l, c := reader(t)
+		l.clients = []*client{c}
+		c.opened, c.pinged, c.pingAt = true, true, time.Now().Add(-time.Second)
+		if hears {
+			if err := l.take(c, appendWindow(nil, 0, 5)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.ping(time.Now())
+		if losses := l.fleet.counts.losses.Load(); hears != (losses == 0) {
+			t.Errorf("heard a frame: %t, connections given up: %d", hears, losses)
+		}
+	}
 }
 
 // removed is what responses removed, one after the other.

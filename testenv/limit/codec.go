@@ -25,7 +25,10 @@ func options() []grpc.ServerOption {
 }
 
 // request is what is read of a DeltaDiscoveryRequest.
-type request struct{ typeURL string }
+type request struct {
+	typeURL string
+	returns bool // it is about layers, and says which versions the client has of an earlier stream
+}
 
 // codec passes bytes through.
 type codec struct{}
@@ -46,37 +49,52 @@ func (codec) Unmarshal(message mem.BufferSlice, v any) error {
 		return nil // it is dropped
 	}
 	var err error
-	r.typeURL, err = typeURL(message)
+	*r, err = read(message)
 	return err
 }
 
-// fieldTypeURL is DeltaDiscoveryRequest's (discovery.proto).
-const fieldTypeURL protowire.Number = 2
+// The fields of DeltaDiscoveryRequest that are read (discovery.proto).
+const (
+	fieldTypeURL  protowire.Number = 2
+	fieldVersions protowire.Number = 5
+)
 
-// typeURL reads past all else where it lies.
-func typeURL(message mem.BufferSlice) (string, error) {
+// layers are the type whose first request tells whether a client comes back. It is short; of others nothing is read behind their type.
+const layers = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
+
+// read reads past all else where it lies.
+func read(message mem.BufferSlice) (r request, err error) {
 	in := message.Reader()
 	defer in.Close()
 	for in.Remaining() > 0 {
 		tag, err := binary.ReadUvarint(in)
 		if err != nil {
-			return "", fmt.Errorf("read a request: %w", err)
+			return r, fmt.Errorf("read a request: %w", err)
 		}
 		if tag&7 != uint64(protowire.BytesType) {
-			return "", fmt.Errorf("read a request: field %d is not of bytes", tag>>3)
+			return r, fmt.Errorf("read a request: field %d is not of bytes", tag>>3)
 		}
 		length, err := binary.ReadUvarint(in)
 		if err != nil || length > uint64(in.Remaining()) {
-			return "", fmt.Errorf("read a request: field %d is cut off", tag>>3)
+			return r, fmt.Errorf("read a request: field %d is cut off", tag>>3)
 		}
-		if protowire.Number(tag>>3) == fieldTypeURL {
+		switch protowire.Number(tag >> 3) {
+		case fieldVersions:
+			r.returns = true
+			return r, nil
+		case fieldTypeURL:
 			value := make([]byte, length)
-			_, err := io.ReadFull(in, value)
-			return string(value), err
-		}
-		if _, err := in.Discard(int(length)); err != nil {
-			return "", fmt.Errorf("read a request: %w", err)
+			if _, err := io.ReadFull(in, value); err != nil {
+				return r, fmt.Errorf("read a request: %w", err)
+			}
+			if r.typeURL = string(value); r.typeURL != layers {
+				return r, nil
+			}
+		default:
+			if _, err := in.Discard(int(length)); err != nil {
+				return r, fmt.Errorf("read a request: %w", err)
+			}
 		}
 	}
-	return "", nil
+	return r, nil
 }

@@ -14,24 +14,29 @@ func halves(body []byte) mem.BufferSlice {
 }
 
 func TestATypeIsReadWhateverElseARequestHolds(t *testing.T) {
-	request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: "a type", ResourceNamesSubscribe: []string{"x"}, ResponseNonce: "1"}
-	body, err := proto.Marshal(request)
-	if err != nil {
-		t.Fatal(err)
+	for _, wanted := range []request{{typeURL: "a type"}, {typeURL: layers}, {typeURL: layers, returns: true}} {
+		message := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: wanted.typeURL, ResourceNamesSubscribe: []string{"x"}, ResponseNonce: "1"}
+		if wanted.returns {
+			message.InitialResourceVersions = map[string]string{"x": "1"}
+		}
+		body, err := proto.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(halves(body)); got != wanted || err != nil {
+			t.Errorf("%+v is read as %+v, %v", wanted, got, err)
+		}
 	}
-	if got, err := typeURL(halves(body)); got != "a type" || err != nil {
-		t.Errorf("%q, %v", got, err)
+	if got, err := read(nil); got.typeURL != "" || err != nil {
+		t.Errorf("%q, %v", got.typeURL, err)
 	}
-	if got, err := typeURL(nil); got != "" || err != nil {
-		t.Errorf("%q, %v", got, err)
-	}
-	if got, err := typeURL(halves([]byte{0x12, 0x7f, 'x'})); err == nil {
-		t.Errorf("what is cut off is read as %q", got)
+	if got, err := read(halves([]byte{0x12, 0x7f, 'x'})); err == nil {
+		t.Errorf("what is cut off is read as %q", got.typeURL)
 	}
 }
 
 func FuzzWhateverIsAskedIsReadOrRefused(f *testing.F) {
 	f.Add([]byte{0x12, 0x01, 'x'})
 	f.Add([]byte{0x12, 0x7f, 'x'})
-	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = typeURL(halves(body)) })
+	f.Fuzz(func(_ *testing.T, body []byte) { _, _ = read(halves(body)) })
 }

@@ -16,12 +16,13 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Server answers the first request of each type with that type's bytes, and hands out steps. Its methods may be called from any goroutine.
+// Server answers the first request of each type with that type's bytes, who comes back after a step with that alone, and hands out steps. Its methods may be called from any goroutine.
 type Server struct {
 	first map[string]mem.Buffer // fixed after New: answers by type URL
 
 	mu      sync.Mutex
 	streams map[*stream]struct{} // guarded by mu
+	newest  mem.Buffer           // guarded by mu: the last step; nil: none
 }
 
 // stream is one client's.
@@ -64,7 +65,7 @@ func (s *Server) Serve(ctx context.Context, streams, steps net.Listener) error {
 	return group.Wait()
 }
 
-// receive is a stream's goroutine: it answers what is asked first and drops the rest.
+// receive is a stream's goroutine: it answers what is asked first, and drops the rest.
 func (s *Server) receive(_ any, raw grpc.ServerStream) error {
 	one := &stream{ServerStream: raw}
 	s.mu.Lock()
@@ -75,26 +76,49 @@ func (s *Server) receive(_ any, raw grpc.ServerStream) error {
 		delete(s.streams, one)
 		s.mu.Unlock()
 	}()
-	answered := make(map[string]bool, len(s.first))
-	for len(answered) < len(s.first) {
-		var asked request
-		if err := raw.RecvMsg(&asked); err != nil {
-			return err
-		}
-		answer, known := s.first[asked.typeURL]
-		if !known || answered[asked.typeURL] {
-			continue
-		}
-		answered[asked.typeURL] = true
-		if err := one.send(answer); err != nil {
-			return err
-		}
+	if err := s.answerFirst(one); err != nil {
+		return err
 	}
 	for {
 		if err := raw.RecvMsg(nil); err != nil {
 			return err
 		}
 	}
+}
+
+// answerFirst answers the first request of each type. Once there was a step, who comes back has all but that.
+func (s *Server) answerFirst(one *stream) error {
+	asked := make(map[string]bool, len(s.first))
+	returns := false
+	for len(asked) < len(s.first) {
+		var r request
+		if err := one.RecvMsg(&r); err != nil {
+			return err
+		}
+		answer, known := s.first[r.typeURL]
+		if !known || asked[r.typeURL] {
+			continue
+		}
+		asked[r.typeURL] = true
+		if r.returns {
+			if last := s.last(); last != nil {
+				returns, answer = true, last
+			}
+		} else if returns {
+			continue
+		}
+		if err := one.send(answer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// last is the last step, nil before the first.
+func (s *Server) last() mem.Buffer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest
 }
 
 func (s *stream) send(message mem.Buffer) error {
@@ -105,13 +129,14 @@ func (s *stream) send(message mem.Buffer) error {
 
 // Step hands a response to every stream and returns how many there were.
 func (s *Server) Step(response []byte) int {
+	message := mem.SliceBuffer(response)
 	s.mu.Lock()
+	s.newest = message
 	all := make([]*stream, 0, len(s.streams))
 	for one := range s.streams {
 		all = append(all, one)
 	}
 	s.mu.Unlock()
-	message := mem.SliceBuffer(response)
 	senders := runtime.GOMAXPROCS(0)
 	var sending sync.WaitGroup
 	for i := range senders {

@@ -41,6 +41,7 @@ type Cell struct {
 	Rampart   Side          `json:"rampart"`
 	Limit     Side          `json:"limit"`
 	Reconnect Return        `json:"reconnect"` // all connections cut at once
+	LimitBack Return        `json:"limitBack"` // the same of the limit
 	Restart   Return        `json:"restart"`   // the server killed, and started again
 	Rollback  time.Duration `json:"rollback"`  // from the deletion of the permit to the last ACK of weight 0
 	Problems  []string      `json:"problems,omitempty"`
@@ -48,8 +49,9 @@ type Cell struct {
 
 // Return is how a fleet came back with all that it had.
 type Return struct {
-	Took      time.Duration    `json:"took"`      // until the last proxy had the running layer again
+	Took      time.Duration    `json:"took"`      // until the last proxy had said what it has and had the running layer again
 	CPU       time.Duration    `json:"cpu"`       // of the server, per proxy
+	Sim       time.Duration    `json:"sim"`       // of the simulator, per proxy
 	Responses map[string]int64 `json:"responses"` // by type
 	Bytes     int64            `json:"bytes"`     // of responses
 	Peak      int64            `json:"peak"`      // bytes of memory that the server held at most, since the break or its start
@@ -158,6 +160,9 @@ func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 	if err := t.connectAgain(ctx, ours, limit); err != nil {
 		t.cell.Problems = append(t.cell.Problems, "connect again: "+err.Error())
 	}
+	if err := t.limitBack(ctx, limit, y); err != nil {
+		t.cell.Problems = append(t.cell.Problems, "limit: come back: "+err.Error())
+	}
 	return ctx.Err()
 }
 
@@ -211,6 +216,22 @@ func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
 	return nil
 }
 
+// limitBack cuts a fleet off from the limit.
+func (t *trial) limitBack(ctx context.Context, limit subject, y *yardstick) error {
+	return t.with(ctx, limit, func(ctx context.Context, b *bench) error {
+		var unused Side
+		if err := b.connect(ctx, &unused); err != nil {
+			return err
+		}
+		if err := sleep(ctx, min(t.Rest, limit.calm)); err != nil {
+			return err
+		}
+		var err error
+		t.cell.LimitBack, err = b.cutOff(ctx, y.weight)
+		return err
+	})
+}
+
 // prelude has a few proxies come and go, so that what the server holds for the world, whoever connects, is there before the first proxy that counts, and that
 // it has given back what it no longer needs of its start.
 func (t *trial) prelude(ctx context.Context, of subject) error {
@@ -247,13 +268,17 @@ func (t *trial) with(ctx context.Context, of subject, measure func(context.Conte
 
 // faults measures what happens to a running release's fleet that does not go as planned.
 func (b *bench) faults(ctx context.Context, r *rampart, again func() error, cell *Cell) error {
-	var err error
-	if cell.Reconnect, err = b.comeBack(ctx, r, func() error { b.fleet.Cut(); return nil }); err != nil {
+	weight, err := r.weight(ctx)
+	if err != nil {
 		return err
 	}
-	b.tell("rampart: %d proxies were cut off and are back after %s, %s CPU each, %d MiB at most; responses %v",
-		b.n, round(cell.Reconnect.Took), round(cell.Reconnect.CPU), cell.Reconnect.Peak>>20, cell.Reconnect.Responses)
-	if cell.Restart, err = b.comeBack(ctx, r, func() error {
+	if cell.Reconnect, err = b.cutOff(ctx, weight); err != nil {
+		return err
+	}
+	if weight, err = r.weight(ctx); err != nil { // a gap that was too long may have begun the release again
+		return err
+	}
+	if cell.Restart, err = b.comeBack(ctx, weight, func() error {
 		if err := r.proc.Kill(); err != nil {
 			return err
 		}
@@ -268,15 +293,17 @@ func (b *bench) faults(ctx context.Context, r *rampart, again func() error, cell
 	return err
 }
 
-// comeBack measures from a break until every proxy has got and answered the running layer again.
-func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (Return, error) {
-	s, err := served(ctx, r.client)
-	if err != nil {
-		return Return{}, err
+// cutOff breaks all connections at once and measures until all proxies are back.
+func (b *bench) cutOff(ctx context.Context, weight int) (Return, error) {
+	back, err := b.comeBack(ctx, weight, func() error { b.fleet.Cut(); return nil })
+	if err == nil {
+		b.tell("%s: %d proxies were cut off and are back after %s, %s CPU each, %d MiB at most; responses %v", b.of.name, b.n, round(back.Took), round(back.CPU), back.Peak>>20, back.Responses)
 	}
-	if s.Release == nil {
-		return Return{}, fmt.Errorf("no release runs: %+v", s.Last)
-	}
+	return back, err
+}
+
+// comeBack measures from a break until every proxy has said all that it has, and has got and answered the layer with this weight again.
+func (b *bench) comeBack(ctx context.Context, weight int, breaks func() error) (Return, error) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	before, pid := b.fleet.Counts(), b.of.pid()
@@ -285,7 +312,8 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 		return Return{}, err
 	}
 	forgetPeak(pid)
-	w := b.fleet.Watch(weightKey(), float64(s.Release.Weight))
+	own := ownCPU()
+	w := b.fleet.Watch(weightKey(), float64(weight))
 	if err := breaks(); err != nil {
 		return Return{}, err
 	}
@@ -303,9 +331,10 @@ func (b *bench) comeBack(ctx context.Context, r *rampart, breaks func() error) (
 	if err != nil {
 		return Return{}, err
 	}
+	own = ownCPU() - own
 	_, peak, err := memoryOf(b.of.pid())
 	after := b.fleet.Counts()
-	back := Return{Took: slices.Max(took), Peak: peak, Expired: after.Expired - before.Expired, CPU: (used - cpu) / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
+	back := Return{Took: slices.Max(took), Peak: peak, Expired: after.Expired - before.Expired, CPU: (used - cpu) / time.Duration(b.n), Sim: own / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
 	for typeURL, n := range after.Responses {
 		if n -= before.Responses[typeURL]; n > 0 {
 			back.Responses[typeURL[strings.LastIndexByte(typeURL, '.')+1:]] = n

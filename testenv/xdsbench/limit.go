@@ -24,6 +24,7 @@ type yardstick struct {
 	xds, steps string
 	proc       *testenv.Proc
 	carrier    []byte // a step's response as rampart sent it: only its weight differs from step to step
+	weight     int    // of the last step
 }
 
 // RoleLimit is the subcommand whose body is limit.Main.
@@ -105,5 +106,8 @@ func (y *yardstick) prepare(ctx context.Context, weight int) (func() error, erro
 	if err != nil {
 		return nil, fmt.Errorf("prepare a step: %w", err)
 	}
-	return func() error { return y.ask(ctx, http.MethodPost, "/step", step) }, nil
+	return func() error {
+		y.weight = weight
+		return y.ask(ctx, http.MethodPost, "/step", step)
+	}, nil
 }

@@ -182,3 +182,15 @@ func (r *rampart) prepare(ctx context.Context, weight int) (func() error, error)
 	s.Release.Weight = policy.Weight(weight)
 	return func() error { return putJSON(ctx, r.client, store.Key(store.ServedService, shop), s) }, nil
 }
+
+// weight is the running release's.
+func (r *rampart) weight(ctx context.Context) (int, error) {
+	s, err := served(ctx, r.client)
+	if err != nil {
+		return 0, err
+	}
+	if s.Release == nil {
+		return 0, fmt.Errorf("no release runs: %+v", s.Last)
+	}
+	return int(s.Release.Weight), nil
+}
