@@ -125,7 +125,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		group.Go(func() error { return ended(serving, run(serving)) })
 	}
 	group.Go(func() error {
-		if err := r.grpc.Serve(r.config.Xds); !errors.Is(err, grpc.ErrServerStopped) {
+		if err := r.grpc.Serve(r.xds.Listen(r.config.Xds)); !errors.Is(err, grpc.ErrServerStopped) {
 			return err
 		}
 		return nil // it was asked to end before it began
@@ -141,10 +141,12 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			resign()
 			<-resigned
+			r.xds.Dismiss()
 			r.drain(serving)
 		case <-serving.Done():
 		}
 		stop()
+		r.xds.Dismiss()
 		r.grpc.Stop()
 		return r.http.Close()
 	})

@@ -23,7 +23,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 	for i := range sessions {
 		first := requestOf(RuntimeType)
 		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
-		one, err := s.join(nobody(), requested(b, first))
+		one, err := s.join(nobody(), requested(b, s, first))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 		for _, r := range []*discoveryv3.DeltaDiscoveryRequest{
 			{TypeUrl: RuntimeType, ResourceNamesSubscribe: []string{"l1"}}, {TypeUrl: ClusterType}, {TypeUrl: RouteType, ResourceNamesSubscribe: []string{"edge"}},
 		} {
-			if err := one.apply(requested(b, r)); err != nil {
+			if err := one.apply(requested(b, s, r)); err != nil {
 				b.Fatal(err)
 			}
 		}

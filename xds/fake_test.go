@@ -71,9 +71,9 @@ func sentOf(f *frame) (*discoveryv3.DeltaDiscoveryResponse, error) {
 }
 
 // requested is a delta request as the server reads it.
-func requested(t testing.TB, from *discoveryv3.DeltaDiscoveryRequest) *request {
+func requested(t testing.TB, s *Server, from *discoveryv3.DeltaDiscoveryRequest) *request {
 	t.Helper()
-	r := &request{}
+	r := s.newRequest(Delta)
 	if err := received(r, from); err != nil {
 		t.Fatal(err)
 	}

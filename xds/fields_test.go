@@ -129,7 +129,7 @@ func TestANodeIsReadWithoutItsExtensions(t *testing.T) {
 		for part := range slices.Chunk(wire, 16<<10) {
 			buffers = append(buffers, mem.SliceBuffer(part))
 		}
-		r := &request{}
+		r := bare().newRequest(Delta)
 		if _, world := m.(*discoveryv3.DiscoveryRequest); world {
 			r.protocol = StateOfTheWorld
 		}
@@ -147,13 +147,13 @@ func TestANodeIsReadWithoutItsExtensions(t *testing.T) {
 }
 
 func TestAMessageInBuffersIsReadAsAWholeOne(t *testing.T) {
-	pieced := 0
+	s, pieced := bare(), 0
 	rapid.Check(t, func(t *rapid.T) {
 		message := wires().Draw(t, "message")
 		before := bytes.Clone(message)
-		var whole, parts request
-		wholeError := codec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, &whole)
-		partsError := codec{}.Unmarshal(cutUp(t, message), &parts)
+		whole, parts := s.newRequest(Delta), s.newRequest(Delta)
+		wholeError := codec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, whole)
+		partsError := codec{}.Unmarshal(cutUp(t, message), parts)
 		if (wholeError == nil) != (partsError == nil) {
 			t.Fatalf("%x: in buffers %v, whole %v", message, partsError, wholeError)
 		}
@@ -171,7 +171,7 @@ func TestAMessageInBuffersIsReadAsAWholeOne(t *testing.T) {
 				t.Fatalf("%x: a piece is no whole fields: %x", message, piece)
 			}
 		}
-		if parts.subscribe != whole.subscribe || parts.versions != whole.versions || parts.everything != whole.everything || !bytes.Equal(parts.nonce, whole.nonce) || !sameNode(&parts, &whole) {
+		if parts.subscribe != whole.subscribe || parts.versions != whole.versions || parts.everything != whole.everything || parts.tally.sums() != whole.tally.sums() || !bytes.Equal(parts.nonce, whole.nonce) || !sameNode(parts, whole) {
 			t.Fatalf("%x: in buffers it is another", message)
 		}
 	})

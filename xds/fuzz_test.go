@@ -189,7 +189,7 @@ func (z *fuzzed) request(one *fuzzedStream) []byte {
 
 // say has a stream receive a message, its first one included, and ends it when the server would.
 func (z *fuzzed) say(one *fuzzedStream, wire []byte) {
-	r := &request{protocol: one.protocol}
+	r := z.s.newRequest(one.protocol)
 	if err := (codec{}).Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, r); err != nil {
 		z.leave(one)
 		return

@@ -2,7 +2,9 @@ package xds
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +91,45 @@ func TestStandardToolsAreToldWhatProxiesHave(t *testing.T) {
 		all, err := tool.FetchClientStatus(r.t.Context(), &statusv3.ClientStatusRequest{ExcludeResourceContents: true})
 		if err != nil || len(all.Config) != 2 || all.Config[0].GenericXdsConfigs[0].XdsConfig != nil {
 			t.Errorf("all: %v, %v", all, err)
+		}
+	})
+}
+
+// Each request on a stream is answered with what proxies have by then, until the tool has asked its last.
+func TestStandardToolsAreToldAgainOnTheirStream(t *testing.T) {
+	opened(t, func(r *rig) {
+		holder(r)
+		stream, err := statusv3.NewClientStatusDiscoveryServiceClient(r.conn).StreamClientStatus(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		ask := func(matcher *matcherv3.StringMatcher) (*statusv3.ClientStatusResponse, error) {
+			synctest.Wait()
+			if err := stream.Send(&statusv3.ClientStatusRequest{NodeMatchers: []*matcherv3.NodeMatcher{{NodeId: matcher}}}); err != nil {
+				r.t.Fatal(err)
+			}
+			return stream.Recv()
+		}
+		anyone := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: ""}}
+		if answer, err := ask(anyone); err != nil || len(answer.Config) != 1 || answer.Config[0].Node.Id != "n1" {
+			r.t.Errorf("one proxy: %v, %v", answer, err)
+		}
+		r.client("other").ask(ListenerType)
+		if answer, err := ask(anyone); err != nil || len(answer.Config) != 2 {
+			r.t.Errorf("two proxies: %v, %v", answer, err)
+		}
+		if err := stream.CloseSend(); err != nil {
+			r.t.Fatal(err)
+		}
+		if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+			r.t.Errorf("a stream that asks no more ends with %v", err)
+		}
+		stream, err = statusv3.NewClientStatusDiscoveryServiceClient(r.conn).StreamClientStatus(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if _, err := ask(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{}}); status.Code(err) != codes.InvalidArgument {
+			r.t.Errorf("a regular expression: %v", err)
 		}
 	})
 }

@@ -192,7 +192,7 @@ func TestMalformedRequestsEndTheirStreamOnly(t *testing.T) {
 		"cut off": "\x1a\xff", "a type that is no text": "\x12\x01\xff", "a name that is no text": "\x1a\x01\xff", "a version of a name that is no text": "\x2a\x03\x0a\x01\xff",
 		"a pair that is cut off": "\x2a\x02\x0a\x05", "an error that is cut off": "\x3a\x02\x12\x05", "a locator": "\x42\x00",
 	} {
-		if err := (codec{}).Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, &request{}); err == nil {
+		if err := (codec{}).Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, bare().newRequest(Delta)); err == nil {
 			t.Errorf("%s was read", name)
 		}
 	}
@@ -297,12 +297,12 @@ func TestARollbackOvertakesWhateverIsQueued(t *testing.T) {
 func joined(t testing.TB, s *Server, group, node string, first ...*discoveryv3.DeltaDiscoveryRequest) *session {
 	t.Helper()
 	first[0].Node = &corev3.Node{Id: node, Cluster: group}
-	one, err := s.join(nobody(), requested(t, first[0]))
+	one, err := s.join(nobody(), requested(t, s, first[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range first {
-		if err := one.apply(requested(t, r)); err != nil {
+		if err := one.apply(requested(t, s, r)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -320,7 +320,7 @@ func ackAll(t testing.TB, one *session) (responses int) {
 		}
 		responses++
 		ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: f.t.url, ResponseNonce: string(appendNonce(nil, f.nonce))}
-		if err := one.apply(requested(t, ack)); err != nil {
+		if err := one.apply(requested(t, one.server, ack)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -65,7 +65,7 @@ const (
 	keepaliveMinTime = 2 * time.Second
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 10 * time.Second
-	helloTimeout     = 5 * time.Second
+	helloTimeout     = 20 * time.Second // thousands that come at once share the processors
 	maxHeaderBytes   = 16 << 10
 	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20

@@ -83,7 +83,7 @@ func (w *world) check(err error) {
 func (w *world) say(r *discoveryv3.DeltaDiscoveryRequest) { w.check(w.p.session.apply(w.requested(r))) }
 
 func (w *world) requested(from *discoveryv3.DeltaDiscoveryRequest) *request {
-	r := &request{}
+	r := w.s.newRequest(Delta)
 	w.check(received(r, from))
 	return r
 }

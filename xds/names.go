@@ -28,12 +28,6 @@ func (s seeds) ofString(member string) sum {
 	return sum{maphash.String(s.a, member), maphash.String(s.b, member)}
 }
 
-// ofClaim hashes a resource with its version.
-func (s seeds) ofClaim(name, version sum) sum {
-	const odd = 0x9e3779b97f4a7c15 // so that a name and a version cannot change places
-	return sum{name.a*odd ^ version.a, name.b*odd ^ version.b}
-}
-
 // nameSet is a set of names that streams subscribed to. It is shared by all that named the same, and never changes.
 type nameSet struct {
 	members map[string]struct{} // fixed
@@ -154,19 +148,13 @@ func (n *nameSet) with(changes map[string]bool) map[string]struct{} {
 
 // first returns the set of the names that a stream's first request of a type subscribes to. When another stream has named the same, no name is copied.
 func (l *library) first(r *request) *nameSet {
-	total, n := sum{}, 0
-	r.eachSubscribed(func(name []byte) {
-		if string(name) != wildcardName {
-			total, n = total.plus(l.seeds.of(name)), n+1
-		}
-	})
-	if n == 0 {
+	if r.named == 0 {
 		return nil
 	}
-	if known := l.find(total); known != nil {
+	if known := l.find(r.names); known != nil {
 		return known
 	}
-	names := make([]string, 0, n)
+	names := make([]string, 0, r.named)
 	r.eachSubscribed(func(name []byte) {
 		if string(name) != wildcardName {
 			names = append(names, string(name))

@@ -75,14 +75,15 @@ func (g *group) tidy(now time.Time) {
 
 // assemble makes a pack.
 func (h *shelf) assemble(s seeds, t *interest) *pack {
-	p := &pack{of: h, made: h.changes}
+	p, claim := &pack{of: h, made: h.changes}, []byte(nil)
 	add := func(e *entry) {
 		if !e.plain() {
 			p.odd = append(p.odd, e.Name)
 			return
 		}
 		p.plain = append(p.plain, e)
-		p.claims = p.claims.plus(s.ofClaim(s.ofString(e.Name), s.ofString(e.full.content)))
+		claim = appendClaim(claim[:0], e.Name, e.full.content)
+		p.claims = p.claims.plus(s.of(claim))
 	}
 	if t.wildcard {
 		for _, e := range h.entries {

@@ -29,18 +29,10 @@ func (s *session) bringsAll(t *interest, r *request) bool {
 	if len(p.odd) > 0 || len(p.missing) > 0 || r.versions != len(p.plain) || t.url == EndpointType && (s.warmingAll || len(s.warming) > 0) {
 		return false
 	}
-	seeds, total, floor, ours := s.server.seeds, sum{}, int64(0), true
-	r.eachVersion(func(name, text []byte) {
-		v, ok := readVersion(text)
-		if ours = ours && ok && string(v.cluster) == s.server.cluster; ours {
-			total = total.plus(seeds.ofClaim(seeds.of(name), seeds.of(v.content)))
-			floor = max(floor, v.revision)
-		}
-	})
-	if !ours || total != p.claims {
+	if r.others || r.claims != p.claims {
 		return false
 	}
-	s.raise(floor)
+	s.raise(r.newest)
 	return true
 }
 

@@ -27,7 +27,7 @@ func TestAHeartbeatIsThoughtOfThoughSomethingElseGoesFirst(t *testing.T) {
 		t.Fatalf("of a step %+v is sent", sent)
 	}
 	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: RuntimeType, ResponseNonce: string(appendNonce(nil, sent.flight.nonce))}
-	if err := one.apply(requested(t, ack)); err != nil {
+	if err := one.apply(requested(t, one.server, ack)); err != nil {
 		t.Fatal(err)
 	}
 	s.Publish(3, []Update{{Group: "edge", Set: []Resource{cluster("a", "2")}}})

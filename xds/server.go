@@ -42,6 +42,8 @@ type Server struct {
 	queue    *queue
 	arrivals *arrivals
 
+	strangers strangers
+
 	opened    atomic.Pointer[time.Time]
 	proof     atomic.Pointer[time.Time] // written under proving
 	published atomic.Pointer[progress]  // written under publishing

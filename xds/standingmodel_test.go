@@ -98,7 +98,8 @@ func (c *crowd) say(one *session, r *discoveryv3.DeltaDiscoveryRequest) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	asked := &request{data: [][]byte{wire}}
+	asked := c.s.newRequest(Delta)
+	asked.data = [][]byte{wire}
 	if err := asked.read(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -126,7 +127,8 @@ func (c *crowd) greeting() *request {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	first := &request{data: [][]byte{wire}}
+	first := c.s.newRequest(Delta)
+	first.data = [][]byte{wire}
 	if err := first.read(); err != nil {
 		c.t.Fatal(err)
 	}

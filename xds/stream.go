@@ -100,7 +100,7 @@ func (s *Server) discover(on stream, p Protocol) error {
 		return errNoLeash()
 	}
 	defer held.cancel()
-	first := &request{protocol: p}
+	first := s.newRequest(p)
 	if err := on.RecvMsg(first); err != nil {
 		s.tooLarge(err, Event{})
 		return ended(err)

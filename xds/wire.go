@@ -79,11 +79,18 @@ type request struct {
 	everything  bool            // one of them is the wildcard
 	unsubscribe int
 	versions    int
+
+	tally
+}
+
+// newRequest has room for a message of a proxy.
+func (s *Server) newRequest(p Protocol) *request {
+	return &request{protocol: p, tally: tally{server: s}}
 }
 
 func (r *request) free() {
 	r.buffers.Free()
-	*r = request{protocol: r.protocol}
+	*r = request{protocol: r.protocol, tally: tally{server: r.server}}
 }
 
 // Codec reads and writes this package's messages, and leaves all others to base.
@@ -141,6 +148,7 @@ func (f *frame) finish(own []byte) {
 
 // read finds the fields of data.
 func (r *request) read() error {
+	defer r.made()
 	return r.each(func(n protowire.Number, t protowire.Type, value []byte) error {
 		if t != protowire.BytesType {
 			return nil
@@ -164,8 +172,7 @@ func (r *request) deltaField(n protowire.Number, value []byte) error {
 		r.unsubscribe++
 		return checkName(value)
 	case deltaVersions:
-		r.versions++
-		return checkPair(value)
+		return r.brought(value)
 	case deltaNonce:
 		r.nonce = value
 	case deltaError:
@@ -200,6 +207,7 @@ func (r *request) worldField(n protowire.Number, value []byte) error {
 func (r *request) subscribed(name []byte) error {
 	r.subscribe++
 	r.everything = r.everything || string(name) == wildcardName
+	r.name(name)
 	return checkName(name)
 }
 
@@ -211,14 +219,15 @@ func checkName(value []byte) error {
 	return nil
 }
 
-// checkPair checks a resource's name and version.
-func checkPair(pair []byte) error {
-	return fields(pair, func(n protowire.Number, t protowire.Type, value []byte) error {
-		if n == fieldMapKey && t == protowire.BytesType {
-			return checkName(value)
-		}
-		return nil
-	})
+// brought counts a resource that the proxy has.
+func (r *request) brought(pair []byte) error {
+	r.versions++
+	name, version, err := pairOf(pair)
+	if err != nil {
+		return err
+	}
+	r.claim(name, version)
+	return checkName(name)
 }
 
 func (r *request) typed(value []byte) error {
@@ -270,19 +279,37 @@ func (r *request) eachVersion(do func(name, version []byte)) {
 		return
 	}
 	r.eachName(deltaVersions, func(pair []byte) {
-		var name, version []byte
-		_ = fields(pair, func(n protowire.Number, t protowire.Type, value []byte) error {
-			switch {
-			case t != protowire.BytesType:
-			case n == fieldMapKey:
-				name = value
-			case n == fieldMapValue:
-				version = value
-			}
-			return nil
-		}) // what it cannot read names nothing that is published
+		name, version, _ := pairOf(pair) // it was read before
 		do(name, version)
 	})
+}
+
+// pairOf is a resource's name and version.
+func pairOf(pair []byte) (name, version []byte, err error) {
+	if name, version, short := shortPair(pair); short {
+		return name, version, nil
+	}
+	err = fields(pair, func(n protowire.Number, t protowire.Type, value []byte) error {
+		switch {
+		case t != protowire.BytesType:
+		case n == fieldMapKey:
+			name = value
+		case n == fieldMapValue:
+			version = value
+		}
+		return nil
+	})
+	return name, version, err
+}
+
+// shortPair is the same for a pair as it most often is: of two fields with lengths of a byte each.
+func shortPair(pair []byte) (name, version []byte, short bool) {
+	n, name, rest, short := shortField(pair)
+	if !short || n != fieldMapKey {
+		return nil, nil, false
+	}
+	n, version, rest, short = shortField(rest)
+	return name, version, short && n == fieldMapValue && len(rest) == 0
 }
 
 // proxyNode reads the message's node, nil if it has none. It leaves out the list of extensions, some 60 kB.

@@ -76,7 +76,7 @@ func (r *realm) join(p *worldProxy, to *Server) {
 }
 
 func (r *realm) worldRequest(from *discoveryv3.DiscoveryRequest) *request {
-	to := &request{protocol: StateOfTheWorld}
+	to := r.s.newRequest(StateOfTheWorld)
 	r.check(received(to, from))
 	return to
 }
