@@ -44,8 +44,9 @@ bench: build
 bench-xds: build
 	@$(with_envoy) $(BUILD)/rampart bench-xds $(ARGS)
 ifeq ($(ARGS),)
-	@$(BUILD)/rampart bench-xds --services 10,1000 --proxies 10000 --latency 0
-	@$(BUILD)/rampart bench-xds --services 10 --proxies 1000 --churn 1000
+	@$(BUILD)/rampart bench-xds --services 10,1000 --proxies 10000 --latency 0 --steps 10
+	@$(BUILD)/rampart bench-xds --services 10000 --proxies 10000 --latency 0 --steps 5 --idle 2s --connects 1
+	@for proxies in 100 1000; do $(BUILD)/rampart bench-xds --services 10 --proxies $$proxies --churn 1000; done
 	@$(with_envoy) $(BUILD)/rampart bench-xds --services 10 --envoys 100
 	@$(MAKE) --no-print-directory bench-reports bench-scale
 endif

@@ -11,7 +11,6 @@ import (
 
 // admit bounds the streams of every service: how many there are at once, and how long one may say nothing when it comes.
 func (s *Server) admit(service any, on grpc.ServerStream, of *grpc.StreamServerInfo, serve grpc.StreamHandler) error {
-	s.strangers.greeted(on.Context())
 	kind := path.Dir(of.FullMethod)
 	if n, admitted := s.enter(kind); !admitted {
 		s.report(Event{Kind: LimitExceeded, Limit: "streams"})

@@ -24,8 +24,8 @@ func newArrivals(bytes int) *arrivals {
 }
 
 const (
-	// nameBytes is about what a resource takes in a request: its name and its version.
-	nameBytes = 32
+	// nameBytes is about what a resource takes in a request: its name and its version; of endpoints the name again.
+	nameBytes = 64
 	// longestStay is how long a stream keeps its place at most.
 	longestStay = 3 * time.Second
 )
@@ -80,7 +80,7 @@ func (s *session) arrive(r *request) error {
 	if bytes <= streamWindow {
 		return nil
 	}
-	r.free()
+	r.free() // while it waits
 	s.unread.Store(true)
 	p, err := s.server.arrivals.enter(s.leash, int64(bytes))
 	later(&s.seen, int64(s.server.now().Sub(s.server.epoch)))

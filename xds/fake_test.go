@@ -20,7 +20,7 @@ type fake struct {
 }
 
 func newFake(parent context.Context) *fake {
-	ctx, _ := leashed(parent, nil)
+	ctx, _ := new(Server).leashed(parent, nil)
 	ctx, cancel := context.WithCancel(ctx)
 	return &fake{
 		ctx: ctx, cancel: cancel,
@@ -61,7 +61,25 @@ func received(r *request, from proto.Message) error {
 	if err != nil {
 		return err
 	}
-	return codec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(wire)}, r)
+	inPool := append(make([]byte, 0, len(wire)+2<<10), wire...) // small ones are not given back
+	buffer := mem.NewBuffer(&inPool, spoiling{})
+	defer buffer.Free()
+	return codec{}.Unmarshal(mem.BufferSlice{buffer}, r)
+}
+
+// spoiling is a pool whose memory is somebody else's as soon as it is given back.
+type spoiling struct{}
+
+func (spoiling) Get(size int) *[]byte {
+	b := make([]byte, size)
+	return &b
+}
+
+func (spoiling) Put(b *[]byte) {
+	all := (*b)[:cap(*b)]
+	for i := range all {
+		all[i] = '!'
+	}
 }
 
 // sentOf reads a frame as a proxy does.

@@ -59,17 +59,19 @@ func (a *allowance) spend(l Limits, now time.Time) bool {
 }
 
 // Limits of the connection. Envoys ping idle connections every few seconds, which grpc-go by
-// default punishes (envoy-measured.md 9). A dead connection is noticed within keepaliveTime +
-// keepaliveTimeout, a silent one that never says hello within helloTimeout.
+// default punishes (envoy-measured.md 9). A dead connection that owes nothing is noticed within
+// keepaliveTime + keepaliveTimeout, a silent one that never says hello within helloTimeout.
 const (
 	keepaliveMinTime = 2 * time.Second
 	keepaliveTime    = 10 * time.Second
-	keepaliveTimeout = 10 * time.Second
+	keepaliveTimeout = time.Minute      // the answer waits behind what is on its way: some 4 MiB, at slowest
 	helloTimeout     = 20 * time.Second // thousands that come at once share the processors
 	maxHeaderBytes   = 16 << 10
 	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20
-	readBuffer       = 4 << 10 // a message at rest is an ACK of 60 bytes; larger ones are read past it
+	// readBuffer is larger than any frame. grpc-go has one only while there is something in it, on TCP and Unix sockets. Frames larger than it are read past it, and
+	// the memory of the last is then held for as long as the connection is there: 16 KiB for each proxy that ever sent a long request.
+	readBuffer = 32 << 10
 )
 
 // GRPCOptions returns the options that a grpc.Server for proxies needs. Messages of other services
@@ -90,7 +92,7 @@ func (s *Server) GRPCOptions(base encoding.CodecV2) []grpc.ServerOption {
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connectionWindow),
 		grpc.ReadBufferSize(readBuffer),
-		grpc.InTapHandle(leashed),
+		grpc.InTapHandle(s.leashed),
 		grpc.StreamInterceptor(s.admit),
 	}
 }

@@ -80,7 +80,11 @@ func (w *world) check(err error) {
 	}
 }
 
-func (w *world) say(r *discoveryv3.DeltaDiscoveryRequest) { w.check(w.p.session.apply(w.requested(r))) }
+func (w *world) say(from *discoveryv3.DeltaDiscoveryRequest) {
+	r := w.requested(from)
+	defer r.free()
+	w.check(w.p.session.apply(r))
+}
 
 func (w *world) requested(from *discoveryv3.DeltaDiscoveryRequest) *request {
 	r := w.s.newRequest(Delta)

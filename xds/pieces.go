@@ -8,30 +8,62 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// pieces cuts a message where it lies, in the buffers in which it came, into pieces of whole fields: all that proxies ask for when they come would be as much garbage
-// again, were it copied together. Only a field that begins in one buffer and ends in another is copied; of a node, whose field has this number, what is read. It reports
+// receive reads a message that came in buffers where it lies: all that proxies ask for when they come would be as much garbage again, were it copied together.
+func (r *request) receive(in mem.BufferSlice) error {
+	in.Ref()
+	r.buffers = append(r.oneBuffer[:0], in...)
+	if len(in) == 1 {
+		r.data = append(r.onePiece[:0], in[0].ReadOnlyData())
+		return r.read()
+	}
+	if len(in) <= mostPieces+in.Len()/leastPiece {
+		if whole, err := r.readPieces(bytesOf(in)); whole || err != nil {
+			r.made()
+			return err
+		}
+		r.free()
+	}
+	r.data = append(r.onePiece[:0], in.Materialize())
+	return r.read()
+}
+
+// Of a message in more buffers than mostPieces and one for each leastPiece bytes, each would take more memory than it holds; no client sends such frames.
+const (
+	mostPieces = 16
+	leastPiece = 1 << 10
+)
+
+// readPieces reads a message in pieces of whole fields. Only a field that begins in one buffer and ends in another is copied; of a node, what is read of it. It reports
 // false for a message that is cut off, and for one of which a field across buffers is not of bytes, as no client writes any.
-func pieces(buffers [][]byte, node protowire.Number) (all [][]byte, cut bool) {
+func (r *request) readPieces(buffers [][]byte) (whole bool, err error) {
 	c := cursor{buffers}
 	for c.more() {
-		if whole := wholeFields(c.rest[0]); whole > 0 {
-			all = append(all, c.take(whole)...)
+		rest, err := wholeFields(c.rest[0], r.field)
+		if err != nil {
+			return false, err
+		}
+		if read := len(c.rest[0]) - len(rest); read > 0 {
+			r.data = append(r.data, c.take(read)...)
 			continue
 		}
 		n, head, size := bytesField(c.peek())
 		if head == 0 {
-			return nil, false
+			return false, nil
 		}
 		across := c.take(head + size)
 		if across == nil {
-			return nil, false
+			return false, nil
 		}
-		if n == node {
+		if n == r.nodeField() {
 			across = withoutExtensions(n, across, head)
 		}
-		all = append(all, bytes.Join(across, nil))
+		piece := bytes.Join(across, nil)
+		r.data = append(r.data, piece)
+		if err := fields(piece, r.field); err != nil {
+			return false, err
+		}
 	}
-	return all, true
+	return true, nil
 }
 
 // withoutExtensions is a node's field without what an Envoy says of its extensions and features, some 60 kB.
@@ -110,6 +142,9 @@ func (c *cursor) take(n int) (parts [][]byte) {
 func (c *cursor) peek() []byte {
 	head := make([]byte, 0, longestHead)
 	for _, b := range c.rest {
+		if len(head) == longestHead {
+			break
+		}
 		head = append(head, b[:min(len(b), longestHead-len(head))]...)
 	}
 	return head
@@ -133,41 +168,6 @@ func bytesField(from []byte) (n protowire.Number, head, size int) {
 
 // longestField is more than any message that is received has.
 const longestField = 1 << 31
-
-// wholeFields is how many bytes the whole fields take that a message begins with.
-func wholeFields(message []byte) int {
-	rest := message
-	for len(rest) > 0 {
-		if _, _, after, short := shortField(rest); short {
-			rest = after
-			continue
-		}
-		_, _, size := protowire.ConsumeField(rest)
-		if size < 0 {
-			break
-		}
-		rest = rest[size:]
-	}
-	return len(message) - len(rest)
-}
-
-// longestInPieces is up to how many bytes a message is read where it lies. Of a longer one, read so, a frame of 16 KiB was measured to stay with each connection for good.
-const longestInPieces = 128 << 10
-
-// lies keeps the buffers in which a message came, if it can be read there.
-func (r *request) lies(in mem.BufferSlice) {
-	if len(in) == 1 {
-		r.data = append(r.onePiece[:0], in[0].ReadOnlyData())
-	} else if in.Len() <= longestInPieces {
-		if all, cut := pieces(bytesOf(in), r.nodeField()); cut {
-			r.data = all
-		}
-	}
-	if r.data != nil {
-		in.Ref()
-		r.buffers = append(r.oneBuffer[:0], in...)
-	}
-}
 
 func bytesOf(buffers mem.BufferSlice) [][]byte {
 	all := make([][]byte, len(buffers))

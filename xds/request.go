@@ -33,7 +33,7 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	most, limit := s.server.limits.names(t)
 	tooMany := max(r.subscribe, r.unsubscribe, r.versions) > most
 	switch {
-	case tooMany: // not even read
+	case tooMany: // nothing of it counts
 	case s.protocol == StateOfTheWorld:
 		s.world(t, r, first)
 	default:

@@ -42,7 +42,7 @@ type Server struct {
 	queue    *queue
 	arrivals *arrivals
 
-	strangers strangers
+	strangers strangers // has its own lock
 
 	opened    atomic.Pointer[time.Time]
 	proof     atomic.Pointer[time.Time] // written under proving

@@ -9,8 +9,9 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// strangers are connections that may not have said hello yet. A grpc.Server that is to end, gracefully or not, first waits until all have, or for helloTimeout: one port
-// scan, or a client that hangs, would hold up an end within seconds.
+// strangers are connections that may not have said hello yet. A grpc.Server that is told to end, gracefully or not, first waits until all have, or for helloTimeout: one
+// port scan, or a client that hangs, would keep it from sending proxies away, and from ending. One that is gone is among them until helloTimeout is over: to wrap
+// connections, so as to hear of it, would cost grpc-go's buffers at rest.
 type strangers struct {
 	mu    sync.Mutex
 	shut  bool                  // guarded by mu: nobody is let in any more
@@ -25,47 +26,49 @@ type door struct {
 	strangers *strangers
 }
 
-// Accept lets a connection in.
+// Accept lets a connection in. One that comes after Dismiss is closed, which grpc.Server finds out by reading.
 func (d door) Accept() (net.Conn, error) {
 	conn, err := d.Listener.Accept()
-	if err == nil {
-		d.strangers.come(conn)
+	if err == nil && !d.strangers.come(conn) {
+		_ = conn.Close()
 	}
 	return conn, err
 }
 
-func (n *strangers) come(conn net.Conn) {
+// come notes a connection, and reports whether it is let in.
+func (n *strangers) come(conn net.Conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.shut {
-		_ = conn.Close() // its end is told to grpc.Server by its reads
-		return
+		return false
 	}
 	put(&n.conns, conn.RemoteAddr(), conn)
-	time.AfterFunc(helloTimeout, func() { n.known(conn.RemoteAddr()) })
-}
-
-// known forgets a connection: it has said hello, or is gone.
-func (n *strangers) known(addr net.Addr) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.conns, addr)
+	time.AfterFunc(helloTimeout, func() { n.forget(conn.RemoteAddr()) })
+	return true
 }
 
 // greeted forgets the connection of a stream.
 func (n *strangers) greeted(ctx context.Context) {
 	if p, there := peer.FromContext(ctx); there {
-		n.known(p.Addr)
+		n.forget(p.Addr)
 	}
 }
 
-// Dismiss closes the connections without any stream, and those that come from now on. A grpc.Server that is ended after it does not wait for them.
+func (n *strangers) forget(addr net.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.conns, addr)
+}
+
+// Dismiss closes connections that may not have said hello yet: the young ones without any stream so far, and those that come from now on. A grpc.Server that is ended
+// after it does not wait for them.
 func (s *Server) Dismiss() {
 	n := &s.strangers
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.shut = true
-	for _, conn := range n.conns {
+	conns := n.conns
+	n.shut, n.conns = true, nil
+	n.mu.Unlock()
+	for _, conn := range conns {
 		_ = conn.Close()
 	}
 }

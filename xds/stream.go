@@ -58,8 +58,9 @@ type leash struct {
 // leashKey is where a stream's context has its leash.
 type leashKey struct{}
 
-// leashed puts a stream on a leash before it begins to wait on its context.
-func leashed(ctx context.Context, _ *tap.Info) (context.Context, error) {
+// leashed puts a stream of any kind on a leash before it begins to wait on its context.
+func (s *Server) leashed(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	s.strangers.greeted(ctx)
 	l := &leash{}
 	l.Context, l.cancel = context.WithCancel(ctx)
 	return l, nil
@@ -101,6 +102,7 @@ func (s *Server) discover(on stream, p Protocol) error {
 	}
 	defer held.cancel()
 	first := s.newRequest(p)
+	defer first.free()
 	if err := on.RecvMsg(first); err != nil {
 		s.tooLarge(err, Event{})
 		return ended(err)
@@ -273,7 +275,6 @@ func callsItself(n *corev3.Node) bool {
 
 // receive applies the proxy's messages, beginning with r, until the stream ends.
 func (s *session) receive(r *request) error {
-	defer r.free()
 	defer s.leavePlace()
 	for {
 		if err := s.apply(r); err != nil {
@@ -282,6 +283,7 @@ func (s *session) receive(r *request) error {
 		if err := s.arrive(r); err != nil {
 			return err
 		}
+		r.free() // the next one may be long in coming
 		if err := s.stream.RecvMsg(r); err != nil {
 			s.server.tooLarge(err, Event{Node: s.node, Group: s.group.name})
 			return ended(err)

@@ -19,7 +19,7 @@ type tally struct {
 	// While it is made.
 	origin   []byte // what the last version began with: cluster and revision, and the slash behind them
 	revision int64  // that
-	scratch  []byte
+	scratch  []byte // for the next claim
 }
 
 // name counts a name that the client subscribes to.

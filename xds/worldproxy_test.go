@@ -64,7 +64,7 @@ func (p *worldProxy) forget(url string) {
 func (r *realm) join(p *worldProxy, to *Server) {
 	p.at, p.inbox, p.nonce, p.stale, p.asked, p.fresh = to, nil, map[string]string{}, map[string]string{}, map[string]bool{}, map[Key]bool{}
 	first := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: p.node, Cluster: "edge"}, TypeUrl: RuntimeType}
-	one, err := to.join(nobody(), r.worldRequest(first))
+	one, err := to.join(nobody(), r.worldRequest(to, first))
 	r.check(err)
 	p.session, p.floor = one, 0
 	for _, url := range []string{RuntimeType, RouteType, EndpointType, ListenerType, "other", ClusterType} {
@@ -75,10 +75,17 @@ func (r *realm) join(p *worldProxy, to *Server) {
 	}
 }
 
-func (r *realm) worldRequest(from *discoveryv3.DiscoveryRequest) *request {
-	to := r.s.newRequest(StateOfTheWorld)
+func (r *realm) worldRequest(by *Server, from *discoveryv3.DiscoveryRequest) *request {
+	to := by.newRequest(StateOfTheWorld)
 	r.check(received(to, from))
 	return to
+}
+
+// tell has a proxy's stream receive a message.
+func (r *realm) tell(p *worldProxy, from *discoveryv3.DiscoveryRequest) {
+	to := r.worldRequest(p.session.server, from)
+	defer to.free()
+	r.check(p.session.apply(to))
 }
 
 // ask is a request for all that a proxy wants of a type, in no particular order. It names none where none means all.
@@ -92,7 +99,7 @@ func (p *worldProxy) request(url string) *discoveryv3.DiscoveryRequest {
 }
 
 func (r *realm) say(p *worldProxy, url string) {
-	r.check(p.session.apply(r.worldRequest(p.request(url))))
+	r.tell(p, p.request(url))
 }
 
 // deliver takes one message from the server and checks what it may send.
@@ -135,7 +142,7 @@ func (r *realm) answer(p *worldProxy) bool {
 		if strings.Contains(string(one.Value), "!") {
 			reply := p.request(m.TypeUrl)
 			reply.ErrorDetail = &rpcstatus.Status{Message: "bad"}
-			r.check(p.session.apply(r.worldRequest(reply)))
+			r.tell(p, reply)
 			return true
 		}
 	}

@@ -12,11 +12,12 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// options are grpc-go's at their cheapest for many streams at rest. Write buffers are shared by default.
+// options are grpc-go's at their cheapest for many streams at rest. Write buffers are shared by default; read buffers are larger than any frame, and there only while
+// something is in them: smaller ones cost more system calls, and the last long frame's memory for as long as the connection is there.
 func options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{}),
-		grpc.ReadBufferSize(2 << 10),
+		grpc.ReadBufferSize(32 << 10),
 		grpc.MaxRecvMsgSize(64 << 20),
 		grpc.InitialWindowSize(256 << 10),
 		grpc.InitialConnWindowSize(1 << 20),

@@ -49,7 +49,7 @@ type Cell struct {
 
 // Return is how a fleet came back with all that it had.
 type Return struct {
-	Took      time.Duration    `json:"took"`      // until the last proxy had said what it has and had the running layer again
+	Took      time.Duration    `json:"took"`      // until the last proxy had said what it has and had the running layer again, and the server had read it
 	CPU       time.Duration    `json:"cpu"`       // of the server, per proxy
 	Sim       time.Duration    `json:"sim"`       // of the simulator, per proxy
 	Responses map[string]int64 `json:"responses"` // by type
@@ -184,6 +184,9 @@ func (t *trial) ofRampart(ctx context.Context, of subject, y *yardstick, measure
 		if err := measureSteps(ctx, &stepping{bench: b, side: &t.cell.Rampart}); err != nil {
 			return err
 		}
+		if err := sleep(ctx, min(t.Rest, 2*time.Second)); err != nil { // the limit's fleet has just gone
+			return err
+		}
 		return b.faults(ctx, t.rampart, again, &t.cell)
 	})
 }
@@ -302,7 +305,7 @@ func (b *bench) cutOff(ctx context.Context, weight int) (Return, error) {
 	return back, err
 }
 
-// comeBack measures from a break until every proxy has said all that it has, and has got and answered the layer with this weight again.
+// comeBack measures from a break until every proxy has said all that it has, has got and answered the layer with this weight again, and the server has read all of that.
 func (b *bench) comeBack(ctx context.Context, weight int, breaks func() error) (Return, error) {
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
@@ -320,21 +323,24 @@ func (b *bench) comeBack(ctx context.Context, weight int, breaks func() error) (
 	if b.of.pid() != pid {
 		cpu = 0 // another process has nothing behind it
 	}
-	took, err := w.Wait(ctx)
+	answered, err := w.Wait(ctx)
 	if err != nil {
 		return Return{}, err
 	}
-	if err := sleep(ctx, tail); err != nil {
+	own = ownCPU() - own
+	took := slices.Max(answered)
+	if calm, err := b.calmed(ctx); err != nil {
 		return Return{}, err
+	} else if !calm.IsZero() {
+		took = calm.Sub(w.Started())
 	}
 	used, err := cpuOf(b.of.pid())
 	if err != nil {
 		return Return{}, err
 	}
-	own = ownCPU() - own
 	_, peak, err := memoryOf(b.of.pid())
 	after := b.fleet.Counts()
-	back := Return{Took: slices.Max(took), Peak: peak, Expired: after.Expired - before.Expired, CPU: (used - cpu) / time.Duration(b.n), Sim: own / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
+	back := Return{Took: took, Peak: peak, Expired: after.Expired - before.Expired, CPU: (used - cpu) / time.Duration(b.n), Sim: own / time.Duration(b.n), Bytes: after.ResponseBytes - before.ResponseBytes, Responses: map[string]int64{}}
 	for typeURL, n := range after.Responses {
 		if n -= before.Responses[typeURL]; n > 0 {
 			back.Responses[typeURL[strings.LastIndexByte(typeURL, '.')+1:]] = n
@@ -342,6 +348,25 @@ func (b *bench) comeBack(ctx context.Context, weight int, breaks func() error) (
 	}
 	return back, err
 }
+
+// calmed waits until the server has read what clients have written: what the kernel holds for it may be a lot. It returns when that was, zero if nothing was left.
+func (b *bench) calmed(ctx context.Context) (at time.Time, err error) {
+	before, err := cpuOf(b.of.pid())
+	for err == nil {
+		if err := sleep(ctx, look); err != nil {
+			return at, err
+		}
+		used := time.Duration(0)
+		if used, err = cpuOf(b.of.pid()); used-before < look/5 {
+			return at, err
+		}
+		before, at = used, time.Now()
+	}
+	return at, err
+}
+
+// look is how often it is looked whether a server is still busy: with more than a fifth of a core, which none uses at rest.
+const look = 50 * time.Millisecond
 
 // rollback measures from the deletion of a permit until every proxy has answered weight 0.
 func (b *bench) rollback(ctx context.Context, r *rampart) (time.Duration, error) {
