@@ -39,7 +39,7 @@ demo: build
 bench: build
 	@$(with_envoy) exec $(BUILD)/rampart bench $(ARGS)
 
-# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. Without ARGS all of it, in an hour: also the largest fleet, endpoints that change all
+# What fleets of simulated proxies cost, beside the best server over grpc-go: docs/xds.md. Without ARGS all of it, in an hour and a half: also the largest fleet, endpoints that change all
 # the time, real Envoys, what it costs to read load reports (docs/reports.md) and to render (docs/scale.md).
 bench-xds: build
 	@$(with_envoy) $(BUILD)/rampart bench-xds $(ARGS)

@@ -37,7 +37,7 @@ func newBenchXds(a *app) *cobra.Command {
 	flags.IntSliceVar(&f.Proxies, "proxies", []int{1000, 5000}, "proxies of a fleet; several are measured in each world")
 	flags.IntVar(&f.Steps, "steps", 30, "steps in each cell")
 	flags.IntVar(&f.Latency, "latency", 200, "steps of the first fleet in each world, for the p99 of their times")
-	flags.IntVar(&f.Connects, "connects", 9, "how often a whole fleet of up to 1,000 proxies connects to each server; a larger one less often, three times at least")
+	flags.IntVar(&f.Connects, "connects", 9, "how often a whole fleet connects to each server; less often, but three times, when that takes longer than three minutes")
 	flags.IntVar(&f.Envoys, "envoys", 0, "instead of all that: how long steps take to so many real Envoys")
 	flags.IntVar(&f.Endpoints, "churn", 0, "instead of all that: what it costs the first fleet in the first world that a backend of so many endpoints changes 100 times a second")
 	flags.DurationVar(&f.Rest, "rest", 30*time.Second, "from the last proxy connected until memory is read")
@@ -155,12 +155,20 @@ func costs(cells []xdsbench.Cell) table {
 		t = append(t, []string{
 			fmt.Sprint(c.Services), fmt.Sprint(c.Proxies), c.Load,
 			micros(r.StepCPU), micros(l.StepCPU), timesThe(r.StepCPU, l.StepCPU), micros(r.SpanCPU), micros(l.SpanCPU), timesThe(r.SpanCPU, l.SpanCPU),
-			micros(connect), micros(limit), timesThe(connect, limit), timesThe(r.Connects[0].CPU, l.Connects[0].CPU),
+			micros(connect), micros(limit), timesThe(connect, limit), timesThe(firstConnect(r), firstConnect(l)),
 			fmt.Sprintf("%.1f", float64(r.Settled)/1024), fmt.Sprintf("%.1f", float64(l.Settled)/1024), fmt.Sprintf("%.1f", float64(r.Peak)/1024),
 			fmt.Sprintf("%.2f %%", 100*r.Idle), micros(r.StepSim),
 		})
 	}
 	return t
+}
+
+// firstConnect is what the first fleet's connecting cost, 0 if none came up.
+func firstConnect(s xdsbench.Side) time.Duration {
+	if len(s.Connects) == 0 {
+		return 0
+	}
+	return s.Connects[0].CPU
 }
 
 // times are from the put to the last ACK.

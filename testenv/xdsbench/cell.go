@@ -23,7 +23,7 @@ type Config struct {
 	Proxies   []int         // fleets, in each world
 	Steps     int           // per cell
 	Latency   int           // steps of the first fleet in each world, instead
-	Connects  int           // how often a whole fleet connects to each server
+	Connects  int           // how often a whole fleet connects to each server; less often, but three times, when that takes long
 	Envoys    int           // real ones, for RunReal
 	Endpoints int           // of the backend that changes, for RunChurn
 	Rest      time.Duration // from the last proxy connected until memory is read
@@ -151,11 +151,17 @@ func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 	var err error
 	if t.cell.InTurn = connectionsAllowed() >= 2*t.cell.Proxies; t.cell.InTurn {
 		err = t.ofRampart(ctx, ours, y, func(ctx context.Context, s *stepping) error { return beside(ctx, s) })
-	} else if err = t.ofRampart(ctx, ours, y, alone); err == nil {
-		err = beside(ctx)
+	} else {
+		err = t.ofRampart(ctx, ours, y, alone)
 	}
 	if err != nil {
 		return err
+	}
+	if !t.cell.InTurn {
+		if err := beside(ctx); err != nil { // rampart's figures stand
+			t.cell.Problems = append(t.cell.Problems, err.Error())
+			return ctx.Err()
+		}
 	}
 	if err := t.connectAgain(ctx, ours, limit); err != nil {
 		t.cell.Problems = append(t.cell.Problems, "connect again: "+err.Error())
@@ -188,50 +194,6 @@ func (t *trial) ofRampart(ctx context.Context, of subject, y *yardstick, measure
 			return err
 		}
 		return b.faults(ctx, t.rampart, again, &t.cell)
-	})
-}
-
-// connects is how often a fleet connects: of a small one so often because what is measured of it takes a third of a second, and differs from time to time.
-func (t *trial) connects() int { return min(t.Connects, max(3, t.Connects*1000/t.cell.Proxies)) }
-
-// connectAgain has other fleets connect to both servers in turn, either first every other time.
-func (t *trial) connectAgain(ctx context.Context, ours, limit subject) error {
-	if err := sleep(ctx, min(t.Rest, ours.calm)); err != nil {
-		return err
-	}
-	type server struct {
-		of   subject
-		side *Side
-	}
-	both := []server{{ours, &t.cell.Rampart}, {limit, &t.cell.Limit}}
-	for range t.connects() - 1 {
-		slices.Reverse(both)
-		for _, one := range both {
-			err := t.with(ctx, one.of, func(ctx context.Context, b *bench) error { return b.connect(ctx, one.side) })
-			if err != nil {
-				return err
-			}
-			if err := sleep(ctx, min(t.Rest, one.of.calm)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// limitBack cuts a fleet off from the limit.
-func (t *trial) limitBack(ctx context.Context, limit subject, y *yardstick) error {
-	return t.with(ctx, limit, func(ctx context.Context, b *bench) error {
-		var unused Side
-		if err := b.connect(ctx, &unused); err != nil {
-			return err
-		}
-		if err := sleep(ctx, min(t.Rest, limit.calm)); err != nil {
-			return err
-		}
-		var err error
-		t.cell.LimitBack, err = b.cutOff(ctx, y.weight)
-		return err
 	})
 }
 
