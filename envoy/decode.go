@@ -19,6 +19,7 @@ type loadReport struct {
 	node     origin // read only if wantNode was set
 	wantNode bool
 	clusters []clusterReport
+	told     map[string]struct{} // which clusters those are
 	samples  []sampleReport
 	problem  error // why nothing of it must be counted
 	flawed   error // why some of its samples are left out
@@ -97,6 +98,9 @@ func (r *loadReport) read(data mem.BufferSlice) {
 // metric that is none is left out, for an application can send what it likes.
 func (r *loadReport) decode(data []byte) error {
 	r.node, r.clusters, r.samples, r.flawed = origin{}, r.clusters[:0], r.samples[:0], nil
+	if clear(r.told); r.told == nil || cap(r.clusters) > 1024 { // a map stays as large as it ever was
+		r.told, r.clusters = map[string]struct{}{}, nil
+	}
 	err := fields(data, func(number protowire.Number, value field) error {
 		switch {
 		case number == fieldNode && value.kind == protowire.BytesType && r.wantNode:
@@ -135,11 +139,10 @@ func (r *loadReport) cluster(data []byte) error {
 	if c.interval, err = elapsed.value(); err != nil {
 		return err
 	}
-	for _, other := range r.clusters {
-		if other.cluster == c.cluster {
-			return errTwice
-		}
+	if _, twice := r.told[c.cluster]; twice {
+		return errTwice
 	}
+	r.told[c.cluster] = struct{}{}
 	r.clusters = append(r.clusters, c)
 	return nil
 }
