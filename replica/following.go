@@ -125,7 +125,7 @@ func (s *Serving) publish() {
 	out := s.renderer.FlushAt(moment)
 	s.xds.Publish(s.state.revision, out.Updates)
 	for _, push := range out.Routes {
-		s.pushed(push)
+		s.pushed(push, s.xds.ConnectedFor(push.Group, nil))
 	}
 	if !out.Due.IsZero() {
 		s.hold(out.Due)
@@ -134,9 +134,8 @@ func (s *Serving) publish() {
 
 func (s *Serving) present(group string) bool { return s.xds.ConnectedFor(group, nil) > 0 }
 
-// pushed says what a push of a gateway's routes costs. The caller holds mu.
-func (s *Serving) pushed(push envoy.RoutesPush) {
-	proxies := s.xds.ConnectedFor(push.Group, nil)
+// pushed says what a push of a gateway's routes to so many proxies costs.
+func (s *Serving) pushed(push envoy.RoutesPush, proxies int) {
 	s.metrics.routes.pushed(push, proxies)
 	if push.Large() && proxies > 0 {
 		s.log.Info("the routes of a gateway are pushed", "gateway", push.Group, "services", push.Services, "bytes", push.Bytes, "proxies", proxies)
