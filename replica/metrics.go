@@ -70,7 +70,7 @@ func (m *metrics) watchProxies(r prometheus.Registerer, s *Serving) {
 	r.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_connected", Help: "Proxies connected to this replica."},
 			func() float64 { return float64(s.xds.Connected()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_waiting", Help: "Proxies that come back and wait until others have said what they have."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_waiting", Help: "Proxies that wait for their turn: to say what they have, or to be sent all clusters and endpoints."},
 			func() float64 { return float64(s.xds.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rampart_proxies_pending", Help: "Proxies that have not answered everything they were sent."},
 			func() float64 { return float64(s.xds.Count().Pending) }),

@@ -20,6 +20,9 @@ func (s *session) answered(t *interest, r *request, now time.Time) (happened Eve
 	f := s.flights[at]
 	s.flights = slices.Delete(s.flights, at, at+1)
 	s.unanswered -= f.size
+	if f.size > streamWindow {
+		s.server.firsts.finish(s)
+	}
 	happened = Event{Kind: ResponseAccepted, Node: s.node, Group: s.group.name, Type: t.url, Heartbeat: f.beat, Took: now.Sub(f.at)}
 	if !r.rejected {
 		s.landed(f)

@@ -51,8 +51,17 @@ func (c csds) StreamClientStatus(on statusv3.ClientStatusDiscoveryService_Stream
 	}
 }
 
-// FetchClientStatus tells what the proxies have whose node ids match; without a matcher, all.
-func (c csds) FetchClientStatus(_ context.Context, r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
+// FetchClientStatus tells what the proxies have whose node ids match; without a matcher, all. Answers are large, so they are made one after the other.
+func (c csds) FetchClientStatus(ctx context.Context, r *statusv3.ClientStatusRequest) (answer *statusv3.ClientStatusResponse, err error) {
+	if err := c.server.answering.Acquire(ctx, 1); err != nil {
+		return nil, status.FromContextError(err).Err()
+	}
+	defer c.server.answering.Release(1)
+	err = c.server.contain("", func() (err error) { answer, err = c.answer(r); return err })
+	return answer, err
+}
+
+func (c csds) answer(r *statusv3.ClientStatusRequest) (*statusv3.ClientStatusResponse, error) {
 	for _, m := range r.NodeMatchers {
 		if len(m.NodeMetadatas) > 0 || !knownMatcher(m.NodeId) {
 			return nil, status.Error(codes.InvalidArgument, "node_matchers: expected node_id with exact, prefix, suffix or contains")

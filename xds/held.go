@@ -22,17 +22,21 @@ type Held struct {
 // Held lists what one of the streams has, ordered by type, as the types are sent, and name.
 func (s *Server) Held(stream uint64) (held []Held, found bool) {
 	for _, g := range s.all() {
-		g.mu.Lock()
-		at, here := slices.BinarySearchFunc(g.sessions, stream, func(s *session, id uint64) int { return cmp.Compare(s.id, id) })
-		if here {
-			held = g.sessions[at].heldAll()
-		}
-		g.mu.Unlock()
-		if here {
+		if held, found = g.held(stream); found {
 			return held, true
 		}
 	}
 	return nil, false
+}
+
+func (g *group) held(stream uint64) (held []Held, found bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at, here := slices.BinarySearchFunc(g.sessions, stream, func(s *session, id uint64) int { return cmp.Compare(s.id, id) })
+	if !here {
+		return nil, false
+	}
+	return g.sessions[at].heldAll(), true
 }
 
 func (s *session) heldAll() (all []Held) {

@@ -183,3 +183,20 @@ func TestADrainSendsProxiesAwayAFewAtATime(t *testing.T) {
 		wantEnd(t, r.client("late"), codes.Unavailable, "shutting down")
 	})
 }
+
+func TestAPanicWhileAToolIsAnsweredEndsItsCallOnly(t *testing.T) {
+	opened(t, func(r *rig) {
+		holder(r)
+		synctest.Wait()
+		broken := r.s.all()[0]
+		broken.mu.Lock()
+		broken.sessions[0].types = append(broken.sessions[0].types, nil)
+		broken.mu.Unlock()
+		tool := statusv3.NewClientStatusDiscoveryServiceClient(r.conn)
+		for range 2 {
+			if _, err := tool.FetchClientStatus(r.t.Context(), &statusv3.ClientStatusRequest{}); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "bug in the server") {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}

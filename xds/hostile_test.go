@@ -126,7 +126,7 @@ func TestTooManyRequestsEndTheStreamAndAreCounted(t *testing.T) {
 				break
 			}
 		}
-		wantEnd(t, c, codes.ResourceExhausted, "2 requests a second")
+		wantEnd(t, c, codes.ResourceExhausted, "2 requests a second that ask for something or answer nothing (--max-requests)")
 		r.wantExceeded("requests")
 	})
 }
@@ -139,6 +139,41 @@ func TestRequestsThatAnswerSomethingAreNotLimited(t *testing.T) {
 		for i := range 60 {
 			r.set(int64(20+i), listener("b", fmt.Sprint(i)))
 			c.ack(c.next())
+		}
+		c.quiet()
+	})
+}
+
+// Asking for everything again, with each answer, would have it looked at again for nothing.
+func TestAnswersThatAskForMoreAreLimited(t *testing.T) {
+	limited(t, Limits{Requests: 2}, func(r *rig) {
+		c := r.client("n1")
+		c.ask(ListenerType)
+		for range 30 {
+			synctest.Wait()
+			if len(c.came) == 0 {
+				break // it has ended
+			}
+			m := <-c.came
+			if err := c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: ListenerType, ResponseNonce: m.Nonce, ResourceNamesSubscribe: []string{"*"}}); err != nil {
+				break
+			}
+		}
+		wantEnd(t, c, codes.ResourceExhausted, "2 requests a second that ask for something")
+		r.wantExceeded("requests")
+	})
+}
+
+// In the state of the world each answer names all that the client wants.
+func TestAnswersOfTheStateOfTheWorldThatNameTheSameAreNotLimited(t *testing.T) {
+	limited(t, Limits{Requests: 1}, func(r *rig) {
+		r.set(19, endpoints("a", "0"), endpoints("b", "0"))
+		c := r.worldClient("n1")
+		c.ask(EndpointType, "a", "b")
+		c.ack(c.next(), "a", "b")
+		for i := range 60 {
+			r.set(int64(20+i), endpoints("b", fmt.Sprint(1+i)))
+			c.ack(c.next(), "b", "a")
 		}
 		c.quiet()
 	})
@@ -252,45 +287,6 @@ func TestAnUnansweredRollbackIsNotSentWithoutEnd(t *testing.T) {
 			t.Errorf("it ends with %v", newest)
 		}
 	})
-}
-
-// What is queued for a stream and not handed to its connection yet is overtaken, and so are other streams' turns.
-func TestARollbackOvertakesWhateverIsQueued(t *testing.T) {
-	const proxies = 200
-	s := New(Config{Cluster: "c1", Now: time.Now, Group: func(*corev3.Node, Protocol) string { return "edge" }})
-	calm := Resource{Key: Key{ClusterType, "x"}, Body: []byte("x")}
-	s.Publish(10, []Update{{Group: "edge", Set: []Resource{route(""), {Key: Key{RuntimeType, "l1"}, Body: []byte("0")}}}, {Group: "calm", Set: []Resource{calm}}})
-	s.Open()
-	var edge, other []*session
-	for i := range proxies {
-		edge = append(edge, joined(t, s, "edge", fmt.Sprint("e", i), requestOf(RouteType), requestOf(RuntimeType)))
-	}
-	s.groupOf = func(*corev3.Node, Protocol) string { return "calm" }
-	for i := range proxies {
-		other = append(other, joined(t, s, "calm", fmt.Sprint("c", i), requestOf(ClusterType)))
-	}
-	calm.Body = []byte("y")
-	s.Publish(11, []Update{{Group: "calm", Set: []Resource{calm}}, {Group: "edge", Set: []Resource{route(strings.Repeat("r", 1<<20))}}})
-	s.Publish(12, []Update{{Group: "edge", Set: []Resource{{Key: Key{RuntimeType, "l1"}, Body: []byte("back")}}, Urgent: true}})
-	served := map[*session]bool{}
-	for range proxies {
-		one := s.queue.take(make([]*session, 0, 1))[0]
-		f := one.upcoming(time.Now()).flight
-		if one.group.name != "edge" || served[one] || f == nil || f.t.url != RuntimeType {
-			t.Fatalf("turn %d is of %s, with %+v", len(served), one.node, f)
-		}
-		served[one] = true
-		if f = one.upcoming(time.Now()).flight; f == nil || f.t.url != RouteType {
-			t.Fatalf("the routes did not follow: %+v", f)
-		}
-		s.queue.rest(one)
-	}
-	if one := s.queue.take(make([]*session, 0, 1))[0]; one != other[0] {
-		t.Errorf("then it is the turn of %s", one.node)
-	}
-	for _, one := range append(edge, other...) {
-		s.part(one)
-	}
 }
 
 // joined is a session that subscribed to everything of some types and has ACKed it.

@@ -22,9 +22,10 @@ type Limits struct {
 	Types             int // that a stream may ask for. Default 32
 	Names             int // that a stream may ask for of a type. Default 200,000
 	Layers            int // the same of types whose resources are in flight one by one. Default 1,024
-	Requests          int // that answer nothing, a second and stream. Default 100; ten times as many at once
+	Requests          int // that ask for something or answer nothing, a second and stream. Default 100; ten times as many at once
 	RequestBytes      int // of one request. A proxy that comes back names a version for everything it has. Default 16 MiB
 	ArrivalBytes      int // about, of all that proxies that come back say at once; others wait. Default 256 MiB
+	FirstBytes        int // about, of all clusters and endpoints that proxies are sent when they come and have not answered; others wait. Default 256 MiB
 	// Silence is how long a stream may say nothing when it comes, owe an answer while nothing at all comes from its node, or not take what it is sent. Default 20 s; a second
 	// more for each 64 KiB that it was sent.
 	Silence time.Duration
@@ -35,7 +36,7 @@ func (l Limits) WithDefaults() Limits {
 	return Limits{
 		Streams: cmp.Or(l.Streams, 20_000), NodeStreams: cmp.Or(l.NodeStreams, 1000), ConnectionStreams: cmp.Or(l.ConnectionStreams, 100),
 		Types: cmp.Or(l.Types, 32), Names: cmp.Or(l.Names, 200_000), Layers: cmp.Or(l.Layers, 1024),
-		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20), ArrivalBytes: cmp.Or(l.ArrivalBytes, 256<<20), Silence: cmp.Or(l.Silence, 20*time.Second),
+		Requests: cmp.Or(l.Requests, 100), RequestBytes: cmp.Or(l.RequestBytes, 16<<20), ArrivalBytes: cmp.Or(l.ArrivalBytes, 256<<20), FirstBytes: cmp.Or(l.FirstBytes, 256<<20), Silence: cmp.Or(l.Silence, 20*time.Second),
 	}
 }
 

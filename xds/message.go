@@ -3,6 +3,8 @@ package xds
 import (
 	"fmt"
 	"strconv"
+
+	"google.golang.org/grpc/mem"
 )
 
 // message writes a flight's response. Resources are in it as the bytes that all streams share. The caller holds group.mu.
@@ -38,7 +40,7 @@ func (s *session) addDelta(m *frame, f *flight) {
 		return
 	}
 	if f.pack != nil {
-		m.add(s.group.bytes(f.pack, Delta, f.at))
+		m.add(s.watched(s.group.bytes(f.pack, Delta, f.at)))
 	}
 	for _, i := range f.items {
 		if i.v != nil {
@@ -67,7 +69,7 @@ func (s *session) addWorld(m *frame, f *flight) (total uint64) {
 		if f.pack != nil {
 			p = f.pack
 		}
-		m.add(s.group.bytes(p, StateOfTheWorld, f.at))
+		m.add(s.watched(s.group.bytes(p, StateOfTheWorld, f.at)))
 		for _, e := range p.plain {
 			total += e.full.digest()
 		}
@@ -104,3 +106,21 @@ func (v *variant) digest() uint64 {
 	}
 	return n
 }
+
+// watched is a pack's bytes for this stream, which leaves its place when they were written.
+func (s *session) watched(pack mem.Buffer) mem.Buffer {
+	if pack.Len() <= streamWindow {
+		return pack
+	}
+	bytes := pack.ReadOnlyData()
+	return mem.NewBuffer(&bytes, whenFree(func() { s.server.firsts.written(s) }))
+}
+
+// whenFree is called when nobody needs bytes any more: they were written, or will not be.
+type whenFree func()
+
+// Get is never called.
+func (whenFree) Get(int) *[]byte { panic("bytes are only given back") }
+
+// Put gives bytes back.
+func (f whenFree) Put(*[]byte) { f() }

@@ -16,6 +16,7 @@ type pack struct {
 	odd     []string // fixed: published with parts or a TTL, so that each stream gets its own; ordered
 	missing []string // fixed: named and not published; ordered
 	claims  sum      // fixed: of the plain ones' names and contents
+	size    int      // fixed: bytes of the plain ones, less what frames them
 
 	// Guarded by the group's mu.
 	encoded [2]mem.Buffer // by protocol; nil: not now
@@ -82,6 +83,7 @@ func (h *shelf) assemble(s seeds, t *interest) *pack {
 			return
 		}
 		p.plain = append(p.plain, e)
+		p.size += len(e.Body)
 		claim = appendClaim(claim[:0], e.Name, e.full.content)
 		p.claims = p.claims.plus(s.of(claim))
 	}

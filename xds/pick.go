@@ -73,6 +73,9 @@ func (s *session) pick(t *interest, now time.Time) *flight {
 		return nil
 	}
 	if t.fresh && t.flying == 0 {
+		if !s.mayBegin(t) {
+			return nil
+		}
 		if f := s.pickAll(t, now); f != nil {
 			return f
 		}

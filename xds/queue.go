@@ -40,13 +40,21 @@ func (l *line) push(s *session) {
 	l.streams = append(l.streams, s)
 }
 
-func (l *line) len() int { return len(l.streams) - l.first }
-
-func (l *line) pop() *session {
+// head is who is popped next, nil if nobody is.
+func (l *line) head() *session {
 	if l.first == len(l.streams) {
 		return nil
 	}
-	s := l.streams[l.first]
+	return l.streams[l.first]
+}
+
+func (l *line) len() int { return len(l.streams) - l.first }
+
+func (l *line) pop() *session {
+	s := l.head()
+	if s == nil {
+		return nil
+	}
 	l.streams[l.first] = nil
 	if l.first++; l.first == len(l.streams) {
 		l.streams, l.first = l.streams[:0], 0

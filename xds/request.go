@@ -27,8 +27,8 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	if !answered || r.rejected || r.subscribe+r.unsubscribe > 0 {
 		s.group.losses++
 	}
-	if !answered && !s.unasked.spend(s.server.limits, now) {
-		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that answer nothing (--max-requests)", r.typeURL, s.server.limits.Requests)
+	if (!answered || asksAnew(t, r)) && !s.unasked.spend(s.server.limits, now) {
+		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that ask for something or answer nothing (--max-requests)", r.typeURL, s.server.limits.Requests)
 	}
 	most, limit := s.server.limits.names(t)
 	tooMany := max(r.subscribe, r.unsubscribe, r.versions) > most
@@ -46,6 +46,14 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 		return s.over(limit), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d (--max-%s)", t.url, most, limit)
 	}
 	return happened, nil
+}
+
+// asksAnew reports whether a request changes what the stream wants, or has it answered again; in the state of the world each names all that it wants.
+func asksAnew(t *interest, r *request) bool {
+	if r.protocol == Delta {
+		return r.subscribe+r.unsubscribe > 0
+	}
+	return r.subscribe > 0 && (r.names != t.names.total() || r.everything != t.wildcard)
 }
 
 // over tells of a stream that asked for more than it may.

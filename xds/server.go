@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -40,7 +41,10 @@ type Server struct {
 	lines    *rate.Limiter // of the log about who comes and goes
 	seeds    seeds
 	queue    *queue
-	arrivals *arrivals
+	arrivals *places // of those that come back with something to say
+	firsts   firsts  // have a lock of their own
+
+	answering *semaphore.Weighted // one client that asks what proxies have is answered at a time
 
 	strangers strangers // has its own lock
 
@@ -105,7 +109,9 @@ func New(c Config) *Server {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.arrivals = newArrivals(s.limits.ArrivalBytes)
+	s.answering = semaphore.NewWeighted(1)
+	s.arrivals = newPlaces(s.limits.ArrivalBytes)
+	s.firsts.places, s.firsts.look = newPlaces(s.limits.FirstBytes), s.queue.add
 	s.published.Store(&progress{})
 	return s
 }
@@ -186,8 +192,12 @@ func (s *Server) Publish(revision int64, updates []Update) {
 		s.log.Error("published an older revision than before", "rev", revision, "reason", "expected at least "+strconv.FormatInt(before, 10))
 	}
 	origin := version{cluster: s.cluster, revision: revision}
-	for _, u := range updates {
-		s.update(u, origin)
+	for _, urgent := range []bool{true, false} { // what is published for one group takes time, and another's weights must not wait for it
+		for _, u := range updates {
+			if u.Urgent == urgent {
+				s.update(u, origin)
+			}
+		}
 	}
 	if revision <= before {
 		return

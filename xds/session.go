@@ -26,6 +26,10 @@ type session struct {
 	unread  atomic.Bool  // nothing is received from it: it waits for a place
 	turn    turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
 
+	// Guarded by Server.firsts.mu.
+	begun  *place // from when it may be sent all there is, which is much; nil: it was not, lately
+	awaits int    // bytes of the place that it waits for; 0: of none
+
 	// Guarded by group.mu. What each response and each answer needs comes first: a step of thousands of streams reads it from memory, and not from a cache.
 	gone       bool                // the stream has ended
 	urgent     bool                // weights go first
@@ -44,7 +48,7 @@ type session struct {
 	warming    map[string]struct{} // clusters sent whose endpoints were not sent since
 	warmingAll bool                // the same of all clusters there were when it came
 	alarm      *time.Timer         // has it looked at
-	unasked    allowance           // of requests that answer nothing
+	unasked    allowance           // of requests that ask for something or answer nothing
 
 	// Fixed at the stream's first message.
 	id      uint64

@@ -206,6 +206,7 @@ func (s *Server) part(one *session) {
 		g.sessions = slices.Delete(g.sessions, i, i+1)
 	}
 	one.gone = true
+	s.firsts.finish(one)
 	g.moves.movedAll()
 	g.losses++
 	if one.alarm != nil {
@@ -291,7 +292,7 @@ func (s *session) receive(r *request) error {
 	}
 }
 
-// tooLarge tells of a request that could not be received because of its size.
+// tooLarge tells of a request that could not be received because of its size. Its client was told so by gRPC.
 func (s *Server) tooLarge(err error, of Event) {
 	if status.Code(err) == codes.ResourceExhausted {
 		of.Kind, of.Limit = LimitExceeded, "requestbytes"

@@ -111,6 +111,14 @@ func TestAProxyThatReportsOnAnotherStreamIsNotSilent(t *testing.T) {
 		if seen := r.s.Proxies()[0].LastSeen; !seen.Equal(time.Now()) {
 			t.Errorf("last seen %s", seen)
 		}
+		if reported := r.s.Proxies()[0].LastReport; !reported.Equal(time.Now()) {
+			t.Errorf("last report %s", reported)
+		}
+		r.client("n2").ask(RouteType, "edge")
+		synctest.Wait()
+		if reported := r.s.Proxies()[1].LastReport; !reported.IsZero() {
+			t.Errorf("last report %s of a proxy that never reported", reported)
+		}
 	})
 }
 
@@ -153,19 +161,7 @@ func TestAProxyThatDoesNotReadCostsOnlyItself(t *testing.T) {
 	opened(t, func(r *rig) {
 		big := cluster("big", strings.Repeat("x", 4<<20)) // more than all windows hold
 		r.set(11, big)
-		ctx, cancel := context.WithCancel(r.t.Context())
-		defer cancel()
-		conn := r.dial() // of its own: windows are per connection
-		stuck, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		first := requestOf(ClusterType)
-		first.Node = &corev3.Node{Id: "stuck", Cluster: "edge"}
-		if err := stuck.Send(first); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
+		r.deaf("stuck")
 		c := r.client("healthy")
 		c.ask(ClusterType)
 		c.ack(c.next())
@@ -185,8 +181,25 @@ func TestAProxyThatDoesNotReadCostsOnlyItself(t *testing.T) {
 		if p := r.s.Proxies(); len(p) != 1 || p[0].Node != "healthy" {
 			t.Errorf("the stuck proxy is still there: %+v", p)
 		}
-		_ = conn.Close()
 	})
+}
+
+// deaf is a proxy that asks for clusters and reads nothing.
+func (r *rig) deaf(node string) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	conn := r.dial() // of its own: windows are per connection
+	r.cancels = append(r.cancels, func() { cancel(); _ = conn.Close() })
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	first := requestOf(ClusterType)
+	first.Node = &corev3.Node{Id: node, Cluster: "edge"}
+	if err := stream.Send(first); err != nil {
+		r.t.Fatal(err)
+	}
+	synctest.Wait()
 }
 
 // Who pretends to have read a response could have the next one wait for it, and a sender with it.

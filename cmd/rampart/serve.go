@@ -77,9 +77,10 @@ func newServe(a *app) *cobra.Command {
 		{&f.limits.Types, "max-types", limits.Types, "types of resources that one stream may ask for"},
 		{&f.limits.Names, "max-names", limits.Names, "names that one stream may ask for of a type"},
 		{&f.limits.Layers, "max-layers", limits.Layers, "runtime layers that one stream may ask for"},
-		{&f.limits.Requests, "max-requests", limits.Requests, "requests a second of one stream that answer nothing, ten times as many at once"},
+		{&f.limits.Requests, "max-requests", limits.Requests, "requests a second of one stream that ask for something or answer nothing, ten times as many at once"},
 		{&f.limits.RequestBytes, "max-request-bytes", limits.RequestBytes, "bytes of one request; a proxy that comes back names a version for all it has"},
 		{&f.limits.ArrivalBytes, "max-arrival-bytes", limits.ArrivalBytes, "bytes, about, that proxies that come back may say at once; others wait for their turn"},
+		{&f.limits.FirstBytes, "max-first-bytes", limits.FirstBytes, "bytes, about, of all clusters and endpoints that proxies are sent when they come and have not answered; others wait for their turn"},
 	} {
 		flags.IntVar(l.value, l.name, l.is, l.usage)
 	}
@@ -142,7 +143,7 @@ func (f serveFlags) checkLimits() error {
 	}{
 		{"streams", f.limits.Streams}, {"node-streams", f.limits.NodeStreams}, {"layers", f.limits.Layers}, {"connection-streams", f.limits.ConnectionStreams}, {"types", f.limits.Types},
 		{"names", f.limits.Names}, {"requests", f.limits.Requests}, {"request-bytes", f.limits.RequestBytes},
-		{"arrival-bytes", f.limits.ArrivalBytes},
+		{"arrival-bytes", f.limits.ArrivalBytes}, {"first-bytes", f.limits.FirstBytes},
 	} {
 		if l.value < 1 || l.value > math.MaxInt32 {
 			return usage("--max-%s %d: expected 1 to %d", l.name, l.value, math.MaxInt32)

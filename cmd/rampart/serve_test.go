@@ -66,6 +66,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 		"RAMPART_DRAIN":                  {"7s", "serve: --drain 7s: expected 0s to 6s"},
 		"RAMPART_MAX_STREAMS":            {"0", "serve: --max-streams 0: expected 1 to"},
 		"RAMPART_MAX_ARRIVAL_BYTES":      {"0", "serve: --max-arrival-bytes 0: expected 1 to"},
+		"RAMPART_MAX_FIRST_BYTES":        {"0", "serve: --max-first-bytes 0: expected 1 to"},
 		"RAMPART_MAX_CONNECTION_STREAMS": {"0", "serve: --max-connection-streams 0: expected 1 to"},
 		"RAMPART_MAX_NODE_STREAMS":       {"0", "serve: --max-node-streams 0: expected 1 to"},
 		"RAMPART_MAX_LAYERS":             {"0", "serve: --max-layers 0: expected 1 to"},
@@ -101,7 +102,7 @@ func TestEveryFlagOfServeIsReadFromTheEnvironment(t *testing.T) {
 }
 
 func TestNoFlagOfServeIsLeftOutOfTheManual(t *testing.T) {
-	want := "data drain etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level max-arrival-bytes max-connection-streams max-layers max-names " +
+	want := "data drain etcd etcd-cacert etcd-cert etcd-key etcd-listen http leader-ttl log-format log-level max-arrival-bytes max-connection-streams max-first-bytes max-layers max-names " +
 		"max-node-streams max-request-bytes max-requests max-silence max-streams max-types prometheus report-bytes xds"
 	root := newRoot(newApp(streams{}))
 	serve, _, err := root.Find([]string{"serve"})
