@@ -82,14 +82,21 @@ func (f *firsts) written(s *session) {
 	}
 }
 
-// finish gives the place of the stream to the next, and its turn if it waits for one.
+// finish gives the place of the stream to the next.
 func (f *firsts) finish(s *session) {
 	f.mu.Lock()
 	p := s.begun
 	s.begun = nil
-	f.stop(s)
 	f.mu.Unlock()
 	if !p.over() {
 		p.leave()
 	}
+}
+
+// quit is finish of a stream that has ended; if it waits for its turn, it gives that up.
+func (f *firsts) quit(s *session) {
+	f.mu.Lock()
+	f.stop(s)
+	f.mu.Unlock()
+	f.finish(s)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// much is a body that nobody is sent while another one is sent it.
+// much is a body that is sent to one stream at a time.
 var much = strings.Repeat("x", streamWindow+1)
 
 // oneAtATime is a server that sends all there is to one proxy at a time, as there is much.
@@ -86,9 +86,11 @@ func TestWhoThinksAboutWhatItWasSentIsWaitedForAMoment(t *testing.T) {
 		next.quiet()
 		time.Sleep(time.Millisecond)
 		next.expect("Cluster a=" + much)
-		thinks.ack(m) // it has no place to leave any more
 		third.quiet()
-		thinks.ask(EndpointType, "a") // and waits for another one
+		thinks.ask(EndpointType, "a") // it has no place any more, and waits for another one
+		r.wantWaiting(2)
+		thinks.ack(m) // which gives up neither a place nor its turn
+		third.quiet()
 		thinks.quiet()
 		r.wantWaiting(2)
 		time.Sleep(lingering)

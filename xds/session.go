@@ -27,7 +27,7 @@ type session struct {
 	turn    turn         // guarded by Server.queue.mu: whether a sender has it, or is to have it
 
 	// Guarded by Server.firsts.mu.
-	begun  *place // from when it may be sent all there is, which is much; nil: it was not, lately
+	begun  *place // on which it is, or was last, sent all there is, which is much; nil: none
 	awaits int    // bytes of the place that it waits for; 0: of none
 
 	// Guarded by group.mu. What each response and each answer needs comes first: a step of thousands of streams reads it from memory, and not from a cache.

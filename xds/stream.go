@@ -206,7 +206,7 @@ func (s *Server) part(one *session) {
 		g.sessions = slices.Delete(g.sessions, i, i+1)
 	}
 	one.gone = true
-	s.firsts.finish(one)
+	s.firsts.quit(one)
 	g.moves.movedAll()
 	g.losses++
 	if one.alarm != nil {

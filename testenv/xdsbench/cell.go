@@ -139,7 +139,6 @@ func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 			return err
 		}
 	}
-	alone := func(ctx context.Context, s *stepping) error { return inTurn(ctx, t.steps, s) }
 	beside := func(ctx context.Context, rampart ...*stepping) error {
 		return t.with(ctx, limit, func(ctx context.Context, b *bench) error {
 			if err := b.settle(ctx, &t.cell.Limit); err != nil {
@@ -148,13 +147,11 @@ func (t *trial) compare(ctx context.Context, r *rampart, y *yardstick) error {
 			return inTurn(ctx, t.steps, append(rampart, &stepping{bench: b, side: &t.cell.Limit})...)
 		})
 	}
-	var err error
+	steps := func(ctx context.Context, s *stepping) error { return inTurn(ctx, t.steps, s) }
 	if t.cell.InTurn = connectionsAllowed() >= 2*t.cell.Proxies; t.cell.InTurn {
-		err = t.ofRampart(ctx, ours, y, func(ctx context.Context, s *stepping) error { return beside(ctx, s) })
-	} else {
-		err = t.ofRampart(ctx, ours, y, alone)
+		steps = func(ctx context.Context, s *stepping) error { return beside(ctx, s) }
 	}
-	if err != nil {
+	if err := t.ofRampart(ctx, ours, y, steps); err != nil {
 		return err
 	}
 	if !t.cell.InTurn {
