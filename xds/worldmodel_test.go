@@ -165,6 +165,7 @@ func (r *realm) resubscribe(t *rapid.T, p *worldProxy) {
 	}
 	p.wants[url] = names(wanted...)
 	p.turns++
+	maps.DeleteFunc(p.refused, func(what string, _ bool) bool { return strings.HasPrefix(what, url) })
 	r.say(p, url)
 	p.forget(url)
 	if url == ClusterType {

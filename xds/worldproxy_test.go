@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -28,14 +29,16 @@ type worldProxy struct {
 	inbox        []delivered
 	nonce, stale map[string]string // that it read last and before, by type
 	asked        map[string]bool
-	fresh        map[Key]bool // came on this stream
+	fresh        map[Key]bool    // came on this stream
+	refused      map[string]bool // type, name and version of what it refused alone, and has not asked for anew since
 }
 
 // delivered is a response that the proxy has not read yet.
 type delivered struct {
 	*discoveryv3.DiscoveryResponse
-	revision int64 // that the server had reached
-	turns    int   // the proxy's when it was sent
+	revision int64  // that the server had reached
+	turns    int    // the proxy's when it was sent
+	alone    string // type, name and version of all that is new in it; "": that is more than one, or the first of all there is
 }
 
 func newWorldProxy(node string) *worldProxy {
@@ -63,6 +66,7 @@ func (p *worldProxy) forget(url string) {
 // join begins a stream: layers first, clusters after them, with the versions that the proxy has.
 func (r *realm) join(p *worldProxy, to *Server) {
 	p.at, p.inbox, p.nonce, p.stale, p.asked, p.fresh = to, nil, map[string]string{}, map[string]string{}, map[string]bool{}, map[Key]bool{}
+	p.refused = map[string]bool{}
 	first := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: p.node, Cluster: "edge"}, TypeUrl: RuntimeType}
 	one, err := to.join(nobody(), r.worldRequest(to, first))
 	r.check(err)
@@ -126,8 +130,25 @@ func (r *realm) deliver(p *worldProxy) bool {
 	if len(m.Resources) == 0 && m.TypeUrl != ClusterType && m.TypeUrl != ListenerType {
 		r.t.Fatalf("%s is sent an empty response of %s", p.node, m.TypeUrl)
 	}
-	p.inbox = append(p.inbox, delivered{m, reached, p.turns})
+	p.inbox = append(p.inbox, delivered{m, reached, p.turns, r.versions(p, o.flight)})
 	return true
+}
+
+// versions fails if a proxy is sent what it refused, and returns what is sent alone. In the state of the world a response does not say it.
+func (r *realm) versions(p *worldProxy, f *flight) (alone string) {
+	for _, i := range f.items {
+		if i.v == nil {
+			continue
+		}
+		alone = fmt.Sprint(f.t.url, " ", i.name, " ", i.v.version)
+		if p.refused[alone] {
+			r.t.Fatalf("%s refused %s and is sent it again", p.node, alone)
+		}
+	}
+	if f.t.full && f.t.brought && !f.t.took || f.pack != nil || len(f.items) != 1 {
+		return ""
+	}
+	return alone
 }
 
 // answer has a proxy take in its oldest message and answer it.
@@ -142,6 +163,9 @@ func (r *realm) answer(p *worldProxy) bool {
 		if strings.Contains(string(one.Value), "!") {
 			reply := p.request(m.TypeUrl)
 			reply.ErrorDetail = &rpcstatus.Status{Message: "bad"}
+			if m.alone != "" && m.turns == p.turns {
+				p.refused[m.alone] = true
+			}
 			r.tell(p, reply)
 			return true
 		}
