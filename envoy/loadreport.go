@@ -228,7 +228,7 @@ func (c *Collector) countCluster(s *reportStream, r clusterReport, samples []sam
 		return errDoubled
 	}
 	t := c.tally(to.service)
-	found := received{clusterReport: r, unseen: listed.unseen.settle(r, now)}
+	found := received{clusterReport: r, unseen: listed.unseen.settle(r, now), late: listed.late(r, now) && !s.client}
 	t.addShare(s, listed, to, found)
 	if s.counts(listed) {
 		t.unsettled = t.unsettled || listed.fresh

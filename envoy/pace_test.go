@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -189,13 +190,15 @@ func TestAReadingIsOfTheSampleAndShareSeenOfAll(t *testing.T) {
 	proxies, asked := d.fleet(24)
 	d.until("all to be told", parted(asked))
 	orders, chosen := asked(), quick(asked())
-	for _, p := range proxies {
+	slices.SortFunc(proxies, func(a, b *proxy) int { return cmp.Compare(orders[b.node], orders[a.node]) })
+	for i, p := range proxies { // each one interval before the next readings
+		if i > 0 {
+			d.pass(orders[proxies[i-1].node] - orders[p.node])
+		}
 		p.report(policy.Counts{}, policy.Counts{}, 100*time.Millisecond) // the first one is odd
+		d.take()                                                         // it is steady from here on
 	}
-	d.take()
-	d.pass(time.Minute)
-	d.take() // all are steady from here on
-	d.pass(time.Minute)
+	d.pass(orders[proxies[len(proxies)-1].node])
 	for _, p := range proxies {
 		p.report(policy.Counts{OK: 2, Issued: 2}, policy.Counts{OK: 1, Issued: 1}, orders[p.node])
 	}

@@ -44,6 +44,7 @@ type listing struct {
 	sampled bool          // what comes of it counts with the sample's
 	last    clusterReport // the last one counted
 	at      time.Time     // when it came
+	due     time.Time     // when it was to come, as those say that came fastest
 	busy    time.Time     // when the first success came in this release
 	active  uint64        // tries in progress by the newest report
 	unseen  unseen
@@ -75,6 +76,19 @@ func (s *reportStream) covers(w Wanted) bool { return s.lists(w) && !s.heard.IsZ
 // repeats reports whether r is the report before, come again: no interval, which is in nanoseconds, is ever like another, and a new one is not over that early.
 func (l *listing) repeats(r clusterReport, now time.Time) bool {
 	return !l.at.IsZero() && r == l.last && r.counts != policy.Counts{} && now.Sub(l.at) < r.interval/2
+}
+
+// forgets is the part of each interval by which what was expected of a proxy is given up, should its clock be slower than ours or an interval be missing.
+const forgets = 32
+
+// late reports whether a report that comes now was held up on its way, so that it does not tell of the time just past. A proxy's intervals follow one another without a gap,
+// so their sum tells when each was over.
+func (l *listing) late(r clusterReport, now time.Time) bool {
+	l.due = l.due.Add(r.interval + r.interval/forgets)
+	if l.first || now.Before(l.due) {
+		l.due = now
+	}
+	return now.Sub(l.due) > fastest
 }
 
 // inProgress are the sample's tries.

@@ -27,10 +27,11 @@ type armTally struct {
 	came, left uint64 // in progress
 }
 
-// received is one report of a cluster, and how many refused connections it lacks.
+// received is one report of a cluster, how many refused connections it lacks, and whether it was held up.
 type received struct {
 	clusterReport
 	unseen uint64
+	late   bool
 }
 
 // add counts a report. Refused connections are errors, as in the load reports of a newer Envoy.
@@ -76,14 +77,14 @@ type share struct {
 }
 
 // addShare notes what a proxy did. The first report of a cluster after it was listed may cover a part of an interval, and after a reconnection much more than one: what
-// an arm should have got in that time is not known. A late one reaches further back than weights are remembered.
+// an arm should have got in that time is not known. A long one reaches further back than weights are remembered, and so does a late one.
 func (t *tally) addShare(s *reportStream, listed *listing, to *watch, r received) {
 	one := t.nodes[s.number]
 	if one == nil {
 		one = &share{node: s.node, client: s.client}
 		t.nodes[s.number] = one
 	}
-	one.odd = one.odd || listed.first || r.interval > 2*s.asked
+	one.odd = one.odd || listed.first || r.late || r.interval > 2*s.asked
 	one.interval = max(one.interval, r.interval)
 	counts := r.counts
 	counts.Errors += r.unseen
