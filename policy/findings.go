@@ -99,7 +99,7 @@ func (e *Evidence) about(i int, t *turn, convicted bool) string {
 	case partSeen:
 		return e.seenText(t)
 	}
-	return e.gaugeText(i, t)
+	return e.gaugeText(i, t, convicted)
 }
 
 func limitWords(convicted bool) string {
@@ -180,7 +180,7 @@ func millis(ms float64) string {
 }
 
 // gaugeText has values only where there are some: nothing is made up for what is not known.
-func (e *Evidence) gaugeText(i int, t *turn) string {
+func (e *Evidence) gaugeText(i int, t *turn, convicted bool) string {
 	g := e.gauge(i)
 	found, name, problem := g.Judge.Evidence(), g.Name, ""
 	if at := i - partQuality - len(e.Quality); at >= 0 {
@@ -190,7 +190,7 @@ func (e *Evidence) gaugeText(i int, t *turn) string {
 		}
 	}
 	switch {
-	case problem != "":
+	case problem != "" && !convicted: // what convicted is what was answered before
 		return fmt.Sprintf("%s: %s", name, problem)
 	case found.Weighed == 0:
 		return fmt.Sprintf("%s: too few values yet", name)

@@ -101,6 +101,22 @@ func TestEachMetricConvictsByItselfAndIsTheReason(t *testing.T) {
 	}
 }
 
+func TestAQueryThatConvictedIsTheReasonAlsoWhenItIsNotAnsweredAnyMore(t *testing.T) {
+	s := whole()
+	e := watched(t, s)
+	for i := range 480 {
+		r := quarter(i)
+		r.Queries[0].Candidate = 9
+		if e.Latest.Verdict == Unhealthy {
+			r.Queries[0] = QueryReading{Problem: "it is slow"}
+		}
+		e.Take(r, s)
+	}
+	if e.Latest.Verdict != Unhealthy || !strings.HasPrefix(e.Latest.Reason, "gpu: green") {
+		t.Errorf("%s: %s", e.Latest.Verdict, e.Latest.Reason)
+	}
+}
+
 func TestWhatDoesNotComeIsNoGoodNews(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*Reading)
