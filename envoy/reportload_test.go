@@ -16,22 +16,12 @@ import (
 //
 //	make bench-reports
 func BenchmarkLoadReports(b *testing.B) {
-	const proxies, interval, atATime = 1000, 500 * time.Millisecond, 4
+	const proxies = 1000
 	real := []string{"real"}
 	if path := os.Getenv("PROFILE"); path != "" {
 		real = append(real, path)
 	}
-	ours, bare := newReading(b, proxies, real...), newReading(b, proxies, "bare")
-	// By turns, so that what else the machine does hits both.
-	for left := b.N; left > 0; left -= atATime {
-		ours.measure(b, interval, min(left, atATime))
-		bare.measure(b, interval, min(left, atATime))
-	}
-	for _, one := range []*reading{ours, bare} {
-		if read, sent := one.server.end(b), one.sent+proxies; read.Messages < int64(sent-proxies) || read.Messages > int64(sent) {
-			b.Errorf("%d messages were sent, and read were %+v", sent, read)
-		}
-	}
+	ours, bare := readReports(b, proxies, b.N, real...)
 	messages := float64(proxies*b.N) / ours.took.Seconds()
 	b.ReportMetric(messages, "messages/s")
 	b.ReportMetric(messages*float64(ours.fleet.size)/1e6, "MB/s")
@@ -39,6 +29,31 @@ func BenchmarkLoadReports(b *testing.B) {
 	b.ReportMetric(100*bare.share(), "%core-bare")
 	b.ReportMetric(ours.share()/bare.share(), "×bare")
 	b.ReportMetric(0, "ns/op")
+}
+
+// What the benchmark measures is read, to the last report.
+func TestAllReportsOfASimulatedFleetAreRead(t *testing.T) {
+	ours, bare := readReports(t, 20, 2, "real")
+	if ours.used <= 0 || bare.used <= 0 {
+		t.Errorf("read in no time: %v, %v", ours.used, bare.used)
+	}
+}
+
+// readReports has so many proxies report to both servers, by turns, so that what else the machine does hits both.
+func readReports(t testing.TB, proxies, rounds int, real ...string) (ours, bare *reading) {
+	t.Helper()
+	const interval, atATime = 500 * time.Millisecond, 4
+	ours, bare = newReading(t, proxies, real...), newReading(t, proxies, "bare")
+	for left := rounds; left > 0; left -= atATime {
+		ours.measure(t, interval, min(left, atATime))
+		bare.measure(t, interval, min(left, atATime))
+	}
+	for _, one := range []*reading{ours, bare} {
+		if read, sent := one.server.end(t), one.sent+proxies; read.Messages < int64(sent-proxies) || read.Messages > int64(sent) {
+			t.Errorf("%d messages were sent, and read were %+v", sent, read)
+		}
+	}
+	return ours, bare
 }
 
 // reading is a server whose processor time is measured while a fleet reports to it.
@@ -50,21 +65,24 @@ type reading struct {
 }
 
 // newReading has a fleet reported until nothing is new any more.
-func newReading(b *testing.B, proxies int, server ...string) *reading {
-	s := startReportServer(b, server...)
-	r := &reading{server: s, fleet: connectReporters(b, s.address, proxies)}
-	r.measure(b, 500*time.Millisecond, 3)
+func newReading(t testing.TB, proxies int, server ...string) *reading {
+	t.Helper()
+	s := startReportServer(t, server...)
+	r := &reading{server: s, fleet: connectReporters(t, s.address, proxies)}
+	s.settled(t, proxies)
+	r.measure(t, 500*time.Millisecond, 3)
 	r.used, r.took = 0, 0
 	return r
 }
 
-func (r *reading) measure(b *testing.B, interval time.Duration, rounds int) {
-	before := processorTime(b, r.server.Pid())
+func (r *reading) measure(t testing.TB, interval time.Duration, rounds int) {
+	t.Helper()
+	before := processorTime(t, r.server.Pid())
 	took, err := r.fleet.run(interval, rounds)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	r.used += processorTime(b, r.server.Pid()) - before
+	r.used += processorTime(t, r.server.Pid()) - before
 	r.took += took
 	r.sent += rounds * len(r.fleet.proxies)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,11 @@ import (
 const (
 	frameBytes  = 16 << 10 // of data: what grpc-go takes at most, and Envoy fills
 	frameHeader = 9
-	reportPath  = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
-	metricsPath = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
+	// messageHeader is what gRPC puts before a message.
+	messageHeader = 5
+	initialWindow = 65535 // of a stream, in HTTP/2
+	reportPath    = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+	metricsPath   = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
 )
 
 // reporters are simulated Envoys that send load reports: ready-made HTTP/2 over TCP, so that it costs less to send than to read.
@@ -37,6 +41,10 @@ type reporter struct {
 	conn  *net.TCPConn
 	raw   syscall.RawConn
 	first []byte // of a report's frames: as far as they differ between proxies
+
+	at     int    // bytes of its report's frames that were sent; 0: it has none to send
+	window int    // bytes of data that the stream takes
+	heard  []byte // that are no whole frame yet
 }
 
 // recordedNode is what a real Envoy 1.40 with rampart's bootstrap sends first: its node, field 1 of a LoadStatsRequest.
@@ -105,6 +113,7 @@ func connectReporters(t testing.TB, address string, n int) *reporters {
 		f.rest, f.size = frames[differing:], len(hello)+len(report)
 		p := &reporter{first: bytes.Clone(frames[:differing])}
 		p.dial(t, address, slices.Concat(opening(), headers(1, reportPath), framed(1, hello)))
+		p.window = initialWindow - len(hello) - messageHeader
 		f.proxies = append(f.proxies, p)
 	}
 	return f
@@ -172,18 +181,30 @@ func connectResting(t testing.TB, address string, n, streams int) {
 	}
 }
 
-// report sends one report, and reads past what the server has sent.
-func (f *reporters) report(p *reporter) error {
-	if err := p.skip(); err != nil {
-		return err
+// report sends as much of a report as the stream's window takes, and reports whether that was the rest of it.
+func (f *reporters) report(p *reporter) (whole bool, err error) {
+	if err := p.listen(); err != nil {
+		return false, err
 	}
-	frames := net.Buffers{p.first, f.rest}
-	_, err := frames.WriteTo(p.conn)
-	return err
+	size, from := differing+len(f.rest), p.at
+	for p.at < size {
+		n := min(size-p.at, frameHeader+frameBytes)
+		if p.window < n-frameHeader {
+			break
+		}
+		p.at += n
+		p.window -= n - frameHeader
+	}
+	frames := net.Buffers{p.first[min(from, differing):min(p.at, differing)], f.rest[max(0, from-differing):max(0, p.at-differing)]}
+	if _, err := frames.WriteTo(p.conn); err != nil || p.at < size {
+		return false, err
+	}
+	p.at = 0
+	return true, nil
 }
 
-// skip reads what is there, and does not wait for more.
-func (p *reporter) skip() error {
+// listen reads what is there, and does not wait for more.
+func (p *reporter) listen() error {
 	var ended error
 	err := p.raw.Read(func(fd uintptr) bool {
 		var buffer [2048]byte
@@ -191,12 +212,51 @@ func (p *reporter) skip() error {
 		if n == 0 && err == nil {
 			ended = io.EOF
 		}
+		p.heard = append(p.heard, buffer[:max(0, n)]...)
 		return true
 	})
-	if err != nil {
-		return err
+	for err == nil && ended == nil && len(p.heard) >= frameHeader {
+		size := frameHeader + int(binary.BigEndian.Uint32(p.heard)>>8)
+		if len(p.heard) < size {
+			break
+		}
+		ended = p.take(p.heard[3], p.heard[5:frameHeader], p.heard[frameHeader:size])
+		p.heard = append(p.heard[:0], p.heard[size:]...)
 	}
-	return ended
+	return errors.Join(err, ended)
+}
+
+// take notes what a frame says of the stream's window.
+func (p *reporter) take(kind byte, stream, payload []byte) error {
+	switch http2.FrameType(kind) {
+	case http2.FrameSettings:
+		for ; len(payload) >= 6; payload = payload[6:] {
+			if http2.SettingID(binary.BigEndian.Uint16(payload)) == http2.SettingInitialWindowSize {
+				p.window += int(binary.BigEndian.Uint32(payload[2:])) - initialWindow
+			}
+		}
+	case http2.FrameWindowUpdate:
+		if binary.BigEndian.Uint32(stream) != 0 {
+			p.window += int(binary.BigEndian.Uint32(payload))
+		}
+	case http2.FrameRSTStream, http2.FrameGoAway:
+		return fmt.Errorf("the server ends the stream: %s %x", http2.FrameType(kind), payload)
+	}
+	return nil
+}
+
+// push has proxies send what they have to, and returns those whose windows do not take all of it yet.
+func (f *reporters) push(proxies []int) (waiting []int, err error) {
+	for _, i := range proxies {
+		whole, err := f.report(f.proxies[i])
+		if err != nil {
+			return nil, fmt.Errorf("proxy %d: %w", i, err)
+		}
+		if !whole {
+			waiting = append(waiting, i)
+		}
+	}
+	return waiting, nil
 }
 
 // run has each proxy report once an interval, evenly spread, for so many rounds, and returns how long that took.
@@ -204,12 +264,14 @@ func (f *reporters) run(interval time.Duration, rounds int) (took time.Duration,
 	began := time.Now()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for sent := 0; sent < rounds*len(f.proxies); {
+	var waiting []int // proxies that have yet to send the rest of a report
+	for sent := 0; sent < rounds*len(f.proxies) || len(waiting) > 0; {
 		due := int(time.Since(began).Seconds() / interval.Seconds() * float64(len(f.proxies)))
 		for ; sent < min(due, rounds*len(f.proxies)); sent++ {
-			if err := f.report(f.proxies[sent%len(f.proxies)]); err != nil {
-				return 0, fmt.Errorf("proxy %d, report %d: %w", sent%len(f.proxies), sent/len(f.proxies), err)
-			}
+			waiting = append(waiting, sent%len(f.proxies))
+		}
+		if waiting, err = f.push(waiting); err != nil {
+			return 0, err
 		}
 		<-tick.C
 	}
