@@ -111,7 +111,7 @@ func TestStandardToolsAreToldAgainOnTheirStream(t *testing.T) {
 			return stream.Recv()
 		}
 		anyone := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: ""}}
-		if answer, err := ask(anyone); err != nil || len(answer.Config) != 1 || answer.Config[0].Node.Id != "n1" {
+		if answer, err := ask(anyone); err != nil || len(answer.Config) != 1 || answer.Config[0].Node.Id != "n1" || answer.Config[0].Node.Cluster != "edge" {
 			r.t.Errorf("one proxy: %v, %v", answer, err)
 		}
 		r.client("other").ask(ListenerType)

@@ -60,13 +60,16 @@ func (a *app) look(ctx context.Context, s *store.Store, name string) (picture, e
 	return p, nil
 }
 
-// alarmsOf lists what replicas complain of that concerns a service: what names it, and what names none.
+// alarmsOf lists what replicas complain of that concerns a service: what names it, and what names no service.
 func alarmsOf(reports map[string]store.Report, name string) []string {
 	found := map[string]bool{}
 	for _, report := range reports {
 		for _, alarm := range report.Alarms {
-			if of, text, named := strings.Cut(alarm, ": "); named && of == name {
+			switch of, text, named := strings.Cut(alarm, ": "); {
+			case named && of == name:
 				found[text] = true
+			case !named, strings.Contains(of, " "): // no service's name has a space
+				found[alarm] = true
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -269,5 +270,20 @@ func TestTheOutcomeIsOfWhatWasAwaited(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+func TestAnAlarmIsToldToThoseWhomItConcerns(t *testing.T) {
+	limit := "streams of edge-1 were ended 79 times, at last for 3 layers: --max-layers"
+	reports := map[string]store.Report{
+		"a": {Alarms: []string{"shop: its served key is gone", limit, "gateway edge: its document is gone"}},
+		"b": {Alarms: []string{"pay: it is stuck", limit, "proxies hold what etcd cluster 7 published"}},
+	}
+	want := []string{"gateway edge: its document is gone", "its served key is gone", "proxies hold what etcd cluster 7 published", limit}
+	if got := alarmsOf(reports, "shop"); !slices.Equal(got, want) {
+		t.Errorf("told: %q", got)
+	}
+	if got := alarmsOf(reports, "cart"); len(got) != 3 {
+		t.Errorf("told to a service that nobody names: %q", got)
 	}
 }
