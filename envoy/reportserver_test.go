@@ -119,7 +119,7 @@ func (d dropper) Unmarshal(data mem.BufferSlice, v any) error {
 // bareServer is the reference: grpc-go with the same options, that drops what comes.
 func bareServer(totals *reportTotals) *grpc.Server {
 	options := xds.New(xds.Config{Now: time.Now}).GRPCOptions(dropper{encoding.GetCodecV2(protocodec.Name)})
-	return grpc.NewServer(append(options, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+	return grpc.NewServer(append(options, grpc.WaitForHandlers(true), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		for {
 			if err := stream.RecvMsg(&dropped{}); err != nil {
 				return err
@@ -142,7 +142,8 @@ func realServer(totals *reportTotals, runs bool) (*grpc.Server, func(context.Con
 			LivePool: "shop/blue", CandidatePool: "shop/green", LiveArm: "shop/blue|none", CandidateArm: "shop/green|blue",
 		}})
 	}
-	server := grpc.NewServer(xds.New(xds.Config{Now: time.Now}).GRPCOptions(envoy.Codec())...)
+	options := xds.New(xds.Config{Now: time.Now}).GRPCOptions(envoy.Codec())
+	server := grpc.NewServer(append(options, grpc.WaitForHandlers(true))...)
 	collector.Register(server)
 	return server, func(ctx context.Context) {
 		for ended := false; !ended; {
