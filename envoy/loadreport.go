@@ -228,7 +228,8 @@ func (c *Collector) countCluster(s *reportStream, r clusterReport, samples []sam
 		return errDoubled
 	}
 	t := c.tally(to.service)
-	found := received{clusterReport: r, unseen: listed.unseen.settle(r, now), late: listed.late(r, now) && !s.client}
+	found := received{clusterReport: r, unseen: listed.unseen.settle(r, now)}
+	found.late = !s.client && listed.late(r, now) // a client leaves out what it sends nothing to, so that its intervals have gaps
 	t.addShare(s, listed, to, found)
 	if s.counts(listed) {
 		t.unsettled = t.unsettled || listed.fresh
