@@ -117,7 +117,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usage("%s: %w; see `%s --help`", c.Name(), err, c.CommandPath())
+		return usage("%s: %w; see `%s --help`", c.Name(), flagError(err), c.CommandPath())
 	})
 	a.flags.register(root.PersistentFlags())
 	root.AddGroup(&cobra.Group{ID: "release", Title: "Releases:"}, &cobra.Group{ID: "document", Title: "Documents:"}, &cobra.Group{ID: "system", Title: "System:"})
@@ -141,7 +141,10 @@ func (a *app) prepare(c *cobra.Command) error {
 	if err := fromEnvironment(c.Flags()); err != nil {
 		return err
 	}
-	var err error
+	err := a.flags.places()
+	if err != nil {
+		return err
+	}
 	if a.tls, err = a.flags.tls(); err != nil {
 		return err
 	}
@@ -159,7 +162,7 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 			return
 		}
 		if err := flags.Set(f.Name, value); err != nil {
-			problem = usage("read %s: %w", name, err)
+			problem = usage("read %s: %w", name, flagError(err))
 		}
 	})
 	return problem

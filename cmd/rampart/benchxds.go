@@ -55,12 +55,32 @@ func newLimit(*app) *cobra.Command {
 	}
 }
 
-func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
-	if numbers := slices.Concat(f.Services, f.Proxies, []int{f.Steps, f.Connects}); slices.Min(numbers) < 1 {
-		return usage("bench-xds: --services, --proxies, --steps and --connects have to be above 0")
+// problem is what is wrong with the figures asked for, "" for nothing.
+func (f benchXdsFlags) problem() string {
+	for _, flag := range []struct {
+		name      string
+		is, least int
+	}{
+		{"services", slices.Min(f.Services), 1}, {"proxies", slices.Min(f.Proxies), 1}, {"steps", f.Steps, 1}, {"connects", f.Connects, 1},
+		{"latency", f.Latency, 0}, {"envoys", f.Envoys, 0}, {"churn", f.Endpoints, 0},
+	} {
+		if flag.is < flag.least {
+			return fmt.Sprintf("--%s %d: expected %d or more", flag.name, flag.is, flag.least)
+		}
 	}
-	if f.Latency < 0 || f.Envoys < 0 || f.Endpoints < 0 || min(f.Rest, f.Pause, f.Idle) < 0 {
-		return usage("bench-xds: --latency, --envoys, --churn, --rest, --pause and --idle must not be below 0")
+	switch {
+	case min(f.Rest, f.Pause, f.Idle) < 0:
+		return fmt.Sprintf("--rest %s, --pause %s, --idle %s: expected 0s or more", f.Rest, f.Pause, f.Idle)
+	case f.Envoys > 0 && f.Endpoints > 0:
+		return "--envoys and --churn are measured one at a time"
+	}
+	return ""
+}
+
+// benchXds keeps the processes' logs only of what went wrong.
+func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
+	if problem := f.problem(); problem != "" {
+		return usage("bench-xds: %s", problem)
 	}
 	self, err := testenv.Self()
 	if err != nil {
@@ -71,35 +91,44 @@ func (a *app) benchXds(ctx context.Context, f benchXdsFlags) error {
 		return fmt.Errorf("bench-xds: %w", err)
 	}
 	f.Self, f.Folder, f.Tell = self.Path, folder, func(format string, args ...any) { a.complain(fmt.Sprintf(format, args...)) }
-	if f.Envoys > 0 {
-		real, err := xdsbench.RunReal(ctx, f.Config)
-		if err != nil {
-			return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
-		}
-		return errors.Join(a.tellReal(real, f.output), os.RemoveAll(folder))
-	}
-	if f.Endpoints > 0 {
-		churn, err := xdsbench.RunChurn(ctx, f.Config)
-		if err != nil {
-			return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
-		}
-		return errors.Join(a.tellChurn(churn, f.output), os.RemoveAll(folder))
-	}
-	cells := []xdsbench.Cell{}
-	err = xdsbench.Run(ctx, f.Config, func(c xdsbench.Cell) { cells = append(cells, c) })
-	if told := a.tellXds(cells, f.output); told != nil {
-		return told
-	}
-	if err != nil {
+	err = a.measureXds(ctx, f)
+	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("bench-xds: %w; logs are in %s", err, folder)
 	}
-	return os.RemoveAll(folder)
+	if gone := os.RemoveAll(folder); err == nil {
+		return gone
+	}
+	return notHere("bench-xds: interrupted; nothing of it is left running")
+}
+
+// measureXds measures what was asked for and tells it; of an interrupted series, what was measured until then.
+func (a *app) measureXds(ctx context.Context, f benchXdsFlags) error {
+	switch {
+	case f.Envoys > 0:
+		real, err := xdsbench.RunReal(ctx, f.Config)
+		if err != nil {
+			return err
+		}
+		return a.tellReal(real, f.output)
+	case f.Endpoints > 0:
+		churn, err := xdsbench.RunChurn(ctx, f.Config)
+		if err != nil {
+			return err
+		}
+		return a.tellChurn(churn, f.output)
+	}
+	cells := []xdsbench.Cell{}
+	err := xdsbench.Run(ctx, f.Config, func(c xdsbench.Cell) { cells = append(cells, c) })
+	return errors.Join(a.tellXds(cells, f.output), err)
 }
 
 // tellXds prints what was measured.
 func (a *app) tellXds(cells []xdsbench.Cell, output format) error {
 	if output != asTable {
 		return a.printValue(output, cells)
+	}
+	if len(cells) == 0 {
+		return nil
 	}
 	for i, t := range []table{costs(cells), times(cells), returns(cells)} {
 		if i > 0 {

@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +37,25 @@ func (f *clientFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cacert, "etcd-cacert", "", "file with the CA certificate of that etcd")
 	flags.StringVar(&f.cert, "etcd-cert", "", "file with the client certificate for that etcd")
 	flags.StringVar(&f.key, "etcd-key", "", "file with the client certificate's key")
+}
+
+// places checks the form of --etcd: that an address has no port would otherwise be told as if nobody answered there.
+func (f *clientFlags) places() error {
+	for _, text := range f.etcd {
+		rest, isUnix := strings.CutPrefix(text, "unix:")
+		if isUnix && rest != "" {
+			continue
+		}
+		_, address, hasScheme := strings.Cut(text, "://")
+		if !hasScheme {
+			address = text
+		}
+		host, port, err := net.SplitHostPort(strings.TrimSuffix(address, "/"))
+		if number, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || number == 0 || host == "" {
+			return usage("--etcd %q: expected host:port, with commas between several", text)
+		}
+	}
+	return nil
 }
 
 // tls reads the certificates for --etcd; nil without any.

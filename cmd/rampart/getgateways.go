@@ -18,8 +18,8 @@ func (a *app) getGateways(w *world, names []string, f getFlags) error {
 		if g == nil && name == policy.DefaultGateway {
 			g = &gateway{name: name}
 		}
-		if g == nil || (g.doc.Mod == 0 && g.served == nil && name != policy.DefaultGateway) {
-			return refusal("there is no gateway %s; there are: %s", name, strings.Join(w.gatewayNames(), ", "))
+		if err := w.needGateway(name); err != nil {
+			return err
 		}
 		found = append(found, g)
 	}

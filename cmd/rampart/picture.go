@@ -24,6 +24,7 @@ type picture struct {
 	alarms   []string
 	lines    []store.Line // newest history, oldest first
 	led      bool         // some replica leads
+	silent   time.Time    // since when etcd does not answer; zero: it does
 	now      time.Time
 	seen     time.Time // when the served copy arrived, if it was seen to arrive: its times go on from there
 }
@@ -131,10 +132,29 @@ func (p picture) phaseText() string {
 	return fmt.Sprintf("%s, %s of %s", text, brief(min(p.inPhase(), step).Truncate(time.Second)), brief(step))
 }
 
+// silence is how long etcd may leave a question open before what is shown is called old.
+const silence = 3 * time.Second
+
+// unanswered reports whether what is shown may be old.
+func (p picture) unanswered() bool { return !p.silent.IsZero() && p.now.Sub(p.silent) >= silence }
+
+// standstill is why nothing goes on, or is not known to; "" if something may.
+func (p picture) standstill() string {
+	switch {
+	case p.unanswered():
+		return "etcd has not answered since " + timeText(p.silent, p.now) + ": what is shown is from then"
+	case !p.led:
+		return "no replica leads at present: nothing is decided"
+	}
+	return ""
+}
+
 // next says what happens next and when.
 func (p picture) next() string {
 	r, plan := p.service.release(), p.service.served.Service.Plan
 	switch {
+	case p.unanswered():
+		return "not known, before etcd answers"
 	case !p.led:
 		return "nothing, before a replica leads again"
 	case r.Phase == policy.RollingBack || !p.permitted():

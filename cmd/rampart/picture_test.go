@@ -126,7 +126,8 @@ func pictures() map[string]func(p *picture, r *policy.Release) {
 			r.Phase, r.Weight, r.Waits, r.Cause = policy.RollingBack, 0, "1 of 3 proxies to accept weight 0", "errors: green 48 % (61 of 127) in 1.0 s, blue healthy (guard rail)"
 			p.fleet.Confirmed = 2
 		},
-		"unled": func(p *picture, r *policy.Release) { p.led = false },
+		"unled":      func(p *picture, r *policy.Release) { p.led = false },
+		"unanswered": func(p *picture, r *policy.Release) { p.silent = p.now.Add(-12 * time.Second) },
 		"alarmed": func(p *picture, r *policy.Release) {
 			p.alarms = []string{"its served key is gone; what was served is kept until `rampart adopt`"}
 		},

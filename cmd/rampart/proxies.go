@@ -43,7 +43,7 @@ func newProxies(a *app) *cobra.Command {
 	}
 	flags := command.Flags()
 	flags.StringVar(&f.gateway, "gateway", "", "only proxies of this gateway")
-	flags.BoolVar(&f.unconfirmed, "unconfirmed", false, "only proxies that have not confirmed all that they were sent")
+	flags.BoolVar(&f.unconfirmed, "unconfirmed", false, "only proxies that have not confirmed all that they were sent, or are sent nothing")
 	flags.BoolVar(&f.rejected, "rejected", false, "only proxies that reject something")
 	outputFlag(command, &f.output, asTable, asYAML, asJSON)
 	return command
@@ -51,7 +51,7 @@ func newProxies(a *app) *cobra.Command {
 
 // keeps reports whether a proxy is to be listed.
 func (f proxiesFlags) keeps(p proxy) bool {
-	confirmed := p.Pending+len(p.Rejections) == 0
+	confirmed := p.Known && p.Pending+len(p.Rejections) == 0
 	return (f.gateway == "" || p.Gateway == f.gateway) && (!f.unconfirmed || !confirmed) && (!f.rejected || len(p.Rejections) > 0)
 }
 
@@ -76,6 +76,15 @@ func (a *app) proxies(ctx context.Context, f proxiesFlags) error {
 		}
 		if gone := unknownProxies(f.names, found); len(gone) > 0 {
 			return notHere("no proxy %s is connected; `rampart proxies` lists those that are", strings.Join(gone, ", "))
+		}
+		if f.gateway != "" && !slices.ContainsFunc(found, func(p proxy) bool { return p.Gateway == f.gateway }) {
+			w, err := readWorld(short, s)
+			if err == nil {
+				err = w.needGateway(f.gateway)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		found = slices.DeleteFunc(found, func(p proxy) bool { return !f.keeps(p) })
 		return a.printProxies(found, f)
@@ -208,6 +217,8 @@ func proxyTable(found []proxy, now time.Time) table {
 		}
 		if open := p.Pending + len(p.Rejections); open > 0 {
 			confirmed = fmt.Sprintf("all but %d", open)
+		} else if !p.Known {
+			confirmed = "–"
 		}
 		if len(p.Rejections) > 0 {
 			rejected = fmt.Sprint(len(p.Rejections))

@@ -246,7 +246,11 @@ func TestProxiesAreListedFromEveryReplica(t *testing.T) {
 	if only := e.expect(0, "proxies", "--rejected", "--unconfirmed").out; strings.Contains(only, "edge-2") || !strings.Contains(only, "edge-1") {
 		t.Errorf("proxies that reject something:\n%s", only)
 	}
-	contains(t, e.expect(0, "proxies", "--gateway", "other").out, "None of the connected proxies is such.")
+	if only := e.expect(0, "proxies", "--unconfirmed").out; strings.Contains(only, "edge-2") || !strings.Contains(only, "edge-1") || !strings.Contains(only, "lost") {
+		t.Errorf("proxies that have not confirmed all:\n%s", only)
+	}
+	contains(t, e.expect(0, "proxies", "--gateway", "default", "--rejected").out, "None of the connected proxies is such.")
+	contains(t, e.expect(statusNo, "proxies", "--gateway", "other").err, "proxies: there is no gateway other; there are: default, edge")
 	contains(t, e.expect(statusNotHere, "proxies", "edge-9").err, "no proxy edge-9 is connected")
 	contains(t, e.expect(0, "proxies", "edge-1").out, "edge-1 has",
 		"TYPE", "cluster    shop/blue   c1.7/0123  1m     confirmed", "routes     edge        c1.7/4567  1m     rejects c1.9/89ab",

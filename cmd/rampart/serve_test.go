@@ -26,7 +26,7 @@ func TestServeRefusesACommandLineBeforeItTouchesAnything(t *testing.T) {
 		{"--log-format xml", `serve: --log-format "xml" is not text or json`},
 		{"--log-level loud", `serve: --log-level "loud" is not debug, info, warn or error`},
 		{"--leader-ttl 1999ms", "serve: --leader-ttl 1.999s is below 2s, "},
-		{"--leader-ttl soon", `serve: invalid argument "soon" for "--leader-ttl"`},
+		{"--leader-ttl soon", `serve: --leader-ttl "soon": expected a time`},
 		{"--report-bytes 999999", "serve: --report-bytes 999999 is below 1000000, "},
 		{"--prometheus prometheus:9090", `serve: --prometheus "prometheus:9090"; expected a URL such as http://prometheus:9090`},
 		{"--etcd 127.0.0.1:1 --etcd-listen 127.0.0.1:0", "serve: --etcd-listen opens the embedded etcd, and --etcd 127.0.0.1:1 is used instead of that; expected one of the two"},

@@ -78,11 +78,11 @@ func TestSimulateRefusesWhatMakesNoSense(t *testing.T) {
 		"--rate 1 --bursts 0.5":      "--bursts 0.5 is not from 1 to 1000",
 		"--rate 1 --runs 0":          "--runs 0 is not from 1 to 1000000",
 		"--rate 1 --limit 0s":        "--limit 0s is not above 0",
-		"--rate 1 --limit soon":      `invalid argument "soon"`,
+		"--rate 1 --limit soon":      `--limit "soon": expected a time`,
 		"--rate 1 --patience 1":      "unknown flag: --patience; see `rampart simulate --help`",
 		"--rate 1 nowhere.yaml":      "simulate: stat nowhere.yaml: no such file or directory",
 		"--rate 1 -o xml":            "expected one of [table yaml json]",
-		"--rate 1 --seed -1":         `invalid argument "-1"`,
+		"--rate 1 --seed -1":         `--seed "-1": expected a whole number, not below 0`,
 		"--rate 1 --runs 9999999999": "is not from 1 to 1000000",
 	} {
 		got := simulated(t, statusUsage, cutover, flags)

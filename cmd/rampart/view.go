@@ -71,8 +71,8 @@ func (p picture) view(s screen) []string {
 			lines = append(lines, s.fit(clean(line)))
 		}
 	}
-	if !p.led {
-		lines = append(lines, s.paint(alert, s.fit("  alarm      no replica leads at present: nothing is decided")))
+	if stands := p.standstill(); stands != "" {
+		lines = append(lines, s.paint(alert, s.fit("  alarm      "+stands)))
 	}
 	for _, alarm := range p.alarms {
 		lines = append(lines, s.paint(alert, s.fit(clean("  alarm      "+alarm))))

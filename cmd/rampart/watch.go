@@ -34,6 +34,8 @@ type watcher struct {
 	show    func(picture, []store.Line) // the picture, and the lines of history that are new
 	picture picture
 	reports map[string]store.Report
+	beside  bool   // a standstill is told beside what is shown, on standard error
+	stands  string // the standstill that was told last
 }
 
 // watch chooses how to show: the same pictures become a live view, lines of events, or values.
@@ -45,12 +47,12 @@ func (a *app) watch(ctx context.Context, name string, output format) error {
 		}
 		// How old the served copy is cannot be known; its times go on from here until the next one comes.
 		p.seen = p.now
-		w := &watcher{app: a, store: s, picture: p, show: a.showEvents}
+		w := &watcher{app: a, store: s, picture: p, show: a.showEvents, beside: true}
 		switch {
 		case output != asTable:
 			w.show = func(p picture, fresh []store.Line) { a.showValues(p, fresh, output) }
 		case a.screen.live:
-			w.show = newFrame(a).draw
+			w.show, w.beside = newFrame(a).draw, false
 		default:
 			a.say("%s", p.why()[0])
 		}
@@ -163,12 +165,36 @@ func (w *watcher) takeEvidence(ctx context.Context) {
 	if err == nil {
 		w.picture.evidence = found
 	}
-	before := w.picture.led
-	if _, led, err := w.store.Leader(short); err == nil {
-		w.picture.led = led
-	}
-	if fresh := w.newHistory(ctx); len(fresh) > 0 || w.picture.led != before || w.picture.service.release() != nil {
+	w.takeLeader(short)
+	fresh := w.newHistory(ctx)
+	w.picture.now = w.app.now()
+	if stands := w.picture.standstill(); len(fresh) > 0 || stands != w.stands || w.picture.service.release() != nil {
+		w.tellStandstill(stands)
 		w.refresh(fresh)
+	}
+}
+
+// takeLeader also finds out whether etcd answers at all.
+func (w *watcher) takeLeader(ctx context.Context) {
+	_, led, err := w.store.Leader(ctx)
+	switch {
+	case err == nil:
+		w.picture.led, w.picture.silent = led, time.Time{}
+	case w.picture.silent.IsZero():
+		w.picture.silent = w.app.now()
+	}
+}
+
+// tellStandstill says once that nothing goes on, and once that it does again.
+func (w *watcher) tellStandstill(stands string) {
+	before := w.stands
+	w.stands = stands
+	switch {
+	case !w.beside || stands == before:
+	case stands == "":
+		w.app.complain("watch: etcd answers, and a replica leads again")
+	default:
+		w.app.complain("watch: " + stands)
 	}
 }
 

@@ -174,6 +174,15 @@ func (w *world) gatewayNames() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
+// needGateway is an error that names those there are, unless there is this one.
+func (w *world) needGateway(name string) error {
+	names := w.gatewayNames()
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return refusal("there is no gateway %s; there are: %s", name, strings.Join(names, ", "))
+}
+
 // servedGateways maps the gateways that exist, the default one included.
 func (w *world) servedGateways() map[string]policy.Gateway {
 	found := map[string]policy.Gateway{policy.DefaultGateway: policy.Gateway{Name: policy.DefaultGateway}.WithDefaults()}
