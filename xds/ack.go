@@ -29,8 +29,8 @@ func (s *session) answered(t *interest, r *request, now time.Time) (happened Eve
 		s.accept(f, now)
 		return happened, true
 	}
-	happened.Kind = ResponseRejected
 	words := strings.ToValidUTF8(string(r.words[:min(len(r.words), maxWords)]), "")
+	happened.Kind, happened.Words = ResponseRejected, words
 	s.unpack(f)
 	s.landed(f)
 	if f.beat {
@@ -38,7 +38,6 @@ func (s *session) answered(t *interest, r *request, now time.Time) (happened Eve
 	} else {
 		s.rejected(t, f, words)
 	}
-	s.server.log.Warn("a proxy rejected a response", "proxy", s.node, "type", t.url, "nonce", string(r.nonce), "reason", words)
 	return happened, true
 }
 

@@ -23,7 +23,7 @@ func fleet(b *testing.B, s *Server, n int) []*session {
 	for i := range sessions {
 		first := requestOf(RuntimeType)
 		first.Node = &corev3.Node{Id: fmt.Sprint("n", i), Cluster: "edge"}
-		one, err := s.join(nobody(), requested(b, s, first))
+		one, _, err := s.join(nobody(), requested(b, s, first))
 		if err != nil {
 			b.Fatal(err)
 		}

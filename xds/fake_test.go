@@ -109,3 +109,29 @@ func checkLast(fatalf func(string, ...any), one *session, o outgoing, now time.T
 		fatalf("nothing was behind %+v, and then there was %+v; alarm at %s, then at %s", o.flight, next.flight, armed, one.armed)
 	}
 }
+
+// checkInFlight fails if a stream has more than one response of a type to answer, or of a layer, heartbeats aside. Only weights that take traffic back, if there were any
+// urgent ones, overtake what is not answered.
+func checkInFlight(fatalf func(string, ...any), one *session, urgent bool) {
+	flying := map[Key]int{}
+	for _, f := range one.flights {
+		switch {
+		case f.beat:
+		case !f.t.solo:
+			flying[Key{Type: f.t.url}]++
+		default:
+			for _, i := range f.items {
+				flying[Key{f.t.url, i.name}]++
+			}
+		}
+	}
+	for key, n := range flying {
+		most := 1
+		if urgent && (key.Type == RuntimeType || key.Type == RouteType) {
+			most += maxOvertaking
+		}
+		if n > most {
+			fatalf("%d responses of %v are in flight, expected %d at most", n, key, most)
+		}
+	}
+}

@@ -66,6 +66,7 @@ func newFuzzed(t *testing.T, script []byte) *fuzzed {
 	z.s = New(Config{
 		Cluster: "c1", Now: func() time.Time { return z.now }, Group: func(n *corev3.Node, _ Protocol) string { return n.GetCluster() },
 		Held:   func(Key, string) {},
+		Log:    sound(t),
 		Limits: Limits{Types: 6, Names: fuzzedNames, Layers: fuzzedLayer, Requests: 1 << 20},
 	})
 	z.s.Open()
@@ -196,7 +197,7 @@ func (z *fuzzed) say(one *fuzzedStream, wire []byte) {
 	}
 	defer r.free()
 	if one.session == nil {
-		joined, err := z.s.join(nobody(), r)
+		joined, _, err := z.s.join(nobody(), r)
 		if err != nil {
 			return
 		}
@@ -259,6 +260,7 @@ func (z *fuzzed) check() {
 func (z *fuzzed) checkStream(one *session) {
 	one.group.mu.Lock()
 	defer one.group.mu.Unlock()
+	checkInFlight(z.t.Fatalf, one, true)
 	bytes, flying := 0, map[*interest]int{}
 	for _, f := range one.flights {
 		bytes += f.size

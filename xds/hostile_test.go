@@ -293,7 +293,7 @@ func TestAnUnansweredRollbackIsNotSentWithoutEnd(t *testing.T) {
 func joined(t testing.TB, s *Server, group, node string, first ...*discoveryv3.DeltaDiscoveryRequest) *session {
 	t.Helper()
 	first[0].Node = &corev3.Node{Id: node, Cluster: group}
-	one, err := s.join(nobody(), requested(t, s, first[0]))
+	one, _, err := s.join(nobody(), requested(t, s, first[0]))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,9 @@ func (l Limits) WithDefaults() Limits {
 	}
 }
 
+// maxName bounds the bytes of one name: of a resource, a type, a node or its gateway.
+const maxName = 4 << 10
+
 // names is how many resources a stream may name of a type, and which limit says so.
 func (l Limits) names(t *interest) (most int, limit string) {
 	if t.solo {
@@ -51,12 +54,27 @@ func (l Limits) names(t *interest) (most int, limit string) {
 // allowance is what is left of a rate; nil has spent nothing yet.
 type allowance struct{ limiter *rate.Limiter }
 
-// spend takes one request out of the allowance, and reports whether there was one left.
-func (a *allowance) spend(l Limits, now time.Time) bool {
+// spend takes what a request costs out of the allowance, and reports whether so much was left.
+func (a *allowance) spend(l Limits, now time.Time, cost int) bool {
 	if a.limiter == nil {
 		a.limiter = rate.NewLimiter(rate.Limit(l.Requests), 10*l.Requests)
 	}
-	return a.limiter.AllowN(now, 1)
+	return a.limiter.AllowN(now, min(cost, a.limiter.Burst()))
+}
+
+// dearNames are so many that a request costs twice what others do which makes the server touch them, though it names few.
+const dearNames = 16 << 10
+
+// cost is what a request takes out of the allowance. The caller holds group.mu.
+func (s *session) cost(t *interest, r *request) int {
+	if r.protocol != Delta || r.subscribe+r.unsubscribe == 0 {
+		return 1
+	}
+	touched := t.names.len() // a set of names never changes: an edit copies it
+	if r.everything {
+		touched += len(s.group.shelf(t.url).entries)
+	}
+	return 1 + touched/dearNames
 }
 
 // Limits of the connection. Envoys ping idle connections every few seconds, which grpc-go by

@@ -52,7 +52,8 @@ type world struct {
 	proof    time.Time
 	s        *Server
 	revision int64
-	urgent   bool
+	urgent   bool           // what is published next
+	hurried  bool           // something urgent was published
 	pools    map[string]int // version of each pool; its cluster, endpoints, route and ramp are derived
 	bad      map[Key]bool   // what the proxy would reject now
 	live     map[Key]string // what is published
@@ -66,7 +67,7 @@ func newWorld(t *rapid.T) *world {
 	w := &world{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), revision: 10, pools: map[string]int{}, bad: map[Key]bool{}, live: map[Key]string{}}
 	w.pools["a"] = 1
 	for range 2 {
-		w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
+		w.s = New(Config{Cluster: "c1", Now: func() time.Time { return w.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }, Log: sound(t)})
 		w.publish()
 		w.s.Open()
 		w.swap()
@@ -149,6 +150,7 @@ func (w *world) publish() {
 	}
 	w.live = live
 	u.Urgent = w.urgent
+	w.hurried = w.hurried || u.Urgent
 	w.s.Publish(w.revision, []Update{u})
 }
 

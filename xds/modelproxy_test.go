@@ -64,7 +64,7 @@ func (w *world) connect() {
 		}
 		if i == 0 {
 			r.Node = &corev3.Node{Id: "n1", Cluster: "edge"}
-			one, err := w.s.join(nobody(), w.requested(r))
+			one, _, err := w.s.join(nobody(), w.requested(r))
 			w.check(err)
 			p.session = one
 		}
@@ -170,6 +170,7 @@ func (w *world) deliver() bool {
 		return false
 	}
 	checkLast(w.t.Fatalf, w.p.session, o, w.now)
+	checkInFlight(w.t.Fatalf, w.p.session, w.hurried)
 	m, err := sentOf(o.frame)
 	w.check(err)
 	w.p.inbox, w.p.born[m.Nonce] = append(w.p.inbox, m), w.p.turns

@@ -32,6 +32,7 @@ func (s seeds) ofString(member string) sum {
 type nameSet struct {
 	members map[string]struct{} // fixed
 	sum     sum                 // fixed
+	bytes   int                 // fixed: of all names together
 	pack    *pack               // guarded by the group's mu: the newest of what is sent to those who come
 }
 
@@ -49,6 +50,13 @@ func (n *nameSet) len() int {
 		return 0
 	}
 	return len(n.members)
+}
+
+func (n *nameSet) size() (bytes int) {
+	if n == nil {
+		return 0
+	}
+	return n.bytes
 }
 
 func (n *nameSet) total() sum {
@@ -91,6 +99,9 @@ func (l *library) keep(members map[string]struct{}, total sum) *nameSet {
 		}
 	}
 	set := &nameSet{members: members, sum: total}
+	for name := range members {
+		set.bytes += len(name)
+	}
 	l.sets[total] = weak.Make(set)
 	runtime.AddCleanup(set, l.forget, total)
 	return set

@@ -30,6 +30,7 @@ type request struct {
 	everything  bool            // one of them is the wildcard
 	unsubscribe int
 	versions    int
+	longest     int // bytes of its longest name; its type URL is one
 
 	tally
 }
@@ -71,7 +72,7 @@ func (r *request) deltaField(n protowire.Number, value []byte) error {
 		return r.subscribed(value)
 	case deltaUnsubscribe:
 		r.unsubscribe++
-		return checkName(value)
+		return r.called(value)
 	case deltaVersions:
 		return r.brought(value)
 	case deltaNonce:
@@ -109,11 +110,12 @@ func (r *request) subscribed(name []byte) error {
 	r.subscribe++
 	r.everything = r.everything || string(name) == wildcardName
 	r.name(name)
-	return checkName(name)
+	return r.called(name)
 }
 
-// checkName checks a resource's name.
-func checkName(value []byte) error {
+// called checks a resource's name.
+func (r *request) called(value []byte) error {
+	r.longest = max(r.longest, len(value))
 	if !utf8.Valid(value) {
 		return fmt.Errorf("resource name %q is not UTF-8", value)
 	}
@@ -128,7 +130,7 @@ func (r *request) brought(pair []byte) error {
 		return err
 	}
 	r.claim(name, version)
-	return checkName(name)
+	return r.called(name)
 }
 
 func (r *request) typed(value []byte) error {
@@ -141,6 +143,7 @@ func (r *request) typed(value []byte) error {
 	if !utf8.Valid(value) {
 		return fmt.Errorf("type URL %q is not UTF-8", value)
 	}
+	r.longest = max(r.longest, len(value))
 	r.typeURL = string(value)
 	return nil
 }

@@ -14,20 +14,16 @@ const wildcardName = "*"
 // request applies one message of the proxy: first the answer it carries, then what it no longer
 // wants, then what it wants. It returns the event to report, if any. The caller holds group.mu.
 func (s *session) request(r *request, now time.Time) (Event, error) {
-	t := s.interest(r.typeURL)
-	first := t == nil
-	if first {
-		if len(s.types) >= s.server.limits.Types {
-			return s.over("types"), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may ask for %d types (--max-types)", r.typeURL, s.server.limits.Types)
-		}
-		t = s.begin(r.typeURL)
+	t, first, limit, err := s.requested(r)
+	if err != nil {
+		return s.over(limit), err
 	}
 	// The answer comes first: what the same message subscribes to may have been waiting for it.
 	happened, answered := s.answered(t, r, now)
 	if !answered || r.rejected || r.subscribe+r.unsubscribe > 0 {
 		s.group.losses++
 	}
-	if (!answered || asksAnew(t, r)) && !s.unasked.spend(s.server.limits, now) {
+	if (!answered || asksAnew(t, r)) && !s.unasked.spend(s.server.limits, now, s.cost(t, r)) {
 		return s.over("requests"), status.Errorf(codes.ResourceExhausted, "%s: a stream may send %d requests a second that ask for something or answer nothing (--max-requests)", r.typeURL, s.server.limits.Requests)
 	}
 	most, limit := s.server.limits.names(t)
@@ -45,7 +41,33 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 	if tooMany || t.names.len() > most {
 		return s.over(limit), status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may name %d (--max-%s)", t.url, most, limit)
 	}
+	if err := s.bounded(t); err != nil {
+		return s.over("requestbytes"), err
+	}
 	return happened, nil
+}
+
+// requested returns what a request is about, and whether it is the stream's first of this type; or which limit it exceeds.
+func (s *session) requested(r *request) (t *interest, first bool, limit string, err error) {
+	if r.longest > maxName {
+		return nil, false, "namebytes", status.Errorf(codes.ResourceExhausted, "a name of %d bytes: a type or a resource may have one of %d", r.longest, maxName)
+	}
+	if t := s.interest(r.typeURL); t != nil {
+		return t, false, "", nil
+	}
+	if most := s.server.limits.Types; len(s.types) >= most {
+		return nil, false, "types", status.Errorf(codes.ResourceExhausted, "subscribe to %s: a stream may ask for %d types (--max-types)", r.typeURL, most)
+	}
+	return s.begin(r.typeURL), true, "", nil
+}
+
+// bounded fails if the names of a type would not fit in one request, which is what a proxy that comes back needs for them.
+func (s *session) bounded(t *interest) error {
+	most := s.server.limits.RequestBytes
+	if t.names.size() <= most {
+		return nil
+	}
+	return status.Errorf(codes.ResourceExhausted, "subscribe to %s: the names of a stream may have %d bytes together, as a request has (--max-request-bytes)", t.url, most)
 }
 
 // asksAnew reports whether a request changes what the stream wants, or has it answered again; in the state of the world each names all that it wants.

@@ -305,12 +305,12 @@ func (s *Server) each(do func(*session)) {
 	}
 }
 
-// report hands events on. No mutex is held.
+// report hands events on, whatever becomes of them there. No mutex is held.
 func (s *Server) report(events ...Event) {
 	if s.events == nil {
 		return
 	}
 	for _, e := range events {
-		s.events(e)
+		_ = s.contain(e.Node, func() error { s.events(e); return nil })
 	}
 }

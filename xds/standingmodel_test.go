@@ -18,7 +18,7 @@ import (
 func TestStandingIsWhatALookAtEachProxyFinds(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := &crowd{t: rt, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), revision: 10}
-		c.s = New(Config{Cluster: "c1", Now: func() time.Time { return c.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }})
+		c.s = New(Config{Cluster: "c1", Now: func() time.Time { return c.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }, Log: sound(rt)})
 		c.publish(layer("shop", "0"), cluster("a", "1"))
 		c.s.Open()
 		c.s.Prove(c.now)
@@ -113,7 +113,7 @@ func (c *crowd) come() {
 		return
 	}
 	c.came++
-	one, err := c.s.join(nobody(), c.greeting())
+	one, _, err := c.s.join(nobody(), c.greeting())
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -103,19 +103,23 @@ func (s *Server) discover(on stream, p Protocol) error {
 	defer held.cancel()
 	first := s.newRequest(p)
 	defer first.free()
-	if err := on.RecvMsg(first); err != nil {
+	if err := s.contain("", func() error { return on.RecvMsg(first) }); err != nil {
 		s.tooLarge(err, Event{})
 		return ended(err)
 	}
 	var one *session
-	if err := s.contain("", func() (err error) { one, err = s.join(on, first); return err }); err != nil {
+	var again bool
+	if err := s.contain("", func() (err error) { one, again, err = s.join(on, first); return err }); err != nil {
 		return err
 	}
-	defer s.part(one)
-	if s.closed.Load() {
-		return status.Error(codes.Unavailable, "this server is shutting down")
-	}
-	err := s.contain(one.node, func() error { return one.receive(first) })
+	defer func() { _ = s.contain(one.node, func() error { s.part(one); return nil }) }()
+	err := s.contain(one.node, func() error {
+		s.welcome(one, again)
+		if s.closed.Load() {
+			return status.Error(codes.Unavailable, "this server is shutting down")
+		}
+		return one.receive(first)
+	})
 	if why := one.reason.Load(); why != nil {
 		return *why
 	}
@@ -142,18 +146,20 @@ func (s *Server) contain(node string, run func() error) (err error) {
 	return run()
 }
 
-// join makes the session of a stream from its first message.
-func (s *Server) join(on stream, first *request) (*session, error) {
+// join makes the session of a stream from its first message, and reports whether its node has another one by mistake. From here on it has to be parted from.
+func (s *Server) join(on stream, first *request) (one *session, again bool, err error) {
 	node, err := first.proxyNode()
 	switch {
 	case err != nil:
-		return nil, status.Errorf(codes.InvalidArgument, "the stream's first message has a node that cannot be read: %v", err)
+		return nil, false, status.Errorf(codes.InvalidArgument, "the stream's first message has a node that cannot be read: %v", err)
 	case node.GetId() == "":
-		return nil, status.Error(codes.InvalidArgument, "the stream's first message names no node id")
+		return nil, false, status.Error(codes.InvalidArgument, "the stream's first message names no node id")
+	case max(len(node.GetId()), len(node.GetCluster())) > maxName:
+		return nil, false, status.Errorf(codes.InvalidArgument, "the stream's first message has a node whose id or cluster is longer than %d bytes", maxName)
 	}
 	first.node = nil // it is read
 	name := s.groupOf(node, first.protocol)
-	one := &session{
+	one = &session{
 		node: node.Id, version: agent(node), protocol: first.protocol, server: s, stream: heard(on), came: s.now(), leash: on.Context().Value(leashKey{}).(*leash),
 	}
 	g := s.lockGroup(name)
@@ -162,18 +168,22 @@ func (s *Server) join(on stream, first *request) (*session, error) {
 	if full != nil {
 		g.mu.Unlock()
 		s.report(*full)
-		return nil, status.Error(codes.ResourceExhausted, full.Words)
+		return nil, false, status.Error(codes.ResourceExhausted, full.Words)
 	}
 	g.sessions = append(g.sessions, one)
 	g.moves.movedAll()
 	g.losses++
 	g.mu.Unlock()
-	if duplicate && !callsItself(node) {
-		s.log.Warn("two streams have the same node id: they count as two proxies", "proxy", one.node)
+	return one, duplicate && !callsItself(node), nil
+}
+
+// welcome tells of a stream that has begun.
+func (s *Server) welcome(one *session, again bool) {
+	if again {
+		s.tell(slog.LevelWarn, "two streams have the same node id: they count as two proxies", "proxy", one.node)
 	}
-	s.tell(slog.LevelInfo, "a proxy connected", "proxy", one.node, "version", one.version, "reason", name)
-	s.report(Event{Kind: ProxyConnected, Node: one.node, Group: name, Version: one.version})
-	return one, nil
+	s.tell(slog.LevelInfo, "a proxy connected", "proxy", one.node, "version", one.version, "reason", one.group.name)
+	s.report(Event{Kind: ProxyConnected, Node: one.node, Group: one.group.name, Version: one.version})
 }
 
 // register numbers the stream, and reports whether its node has another one. When there are as many as may be it does nothing but to say so.
@@ -200,8 +210,21 @@ func (s *Server) register(one *session) (duplicate bool, full *Event) {
 
 // part ends a session.
 func (s *Server) part(one *session) {
+	s.takeOut(one)
+	words := one.last()
+	level := slog.LevelInfo
+	if words != "" && !s.closed.Load() { // else all are
+		level = slog.LevelWarn
+	}
+	s.tell(level, "a proxy disconnected", "proxy", one.node, "reason", words)
+	s.report(Event{Kind: ProxyDisconnected, Node: one.node, Group: one.group.name, Words: words})
+}
+
+// takeOut has a session count no more.
+func (s *Server) takeOut(one *session) {
 	g := one.group
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if i, found := slices.BinarySearchFunc(g.sessions, one.id, func(s *session, id uint64) int { return cmp.Compare(s.id, id) }); found {
 		g.sessions = slices.Delete(g.sessions, i, i+1)
 	}
@@ -213,14 +236,6 @@ func (s *Server) part(one *session) {
 		one.alarm.Stop()
 	}
 	s.unregister(one)
-	g.mu.Unlock()
-	words := one.last()
-	level := slog.LevelInfo
-	if words != "" && !s.closed.Load() { // else all are
-		level = slog.LevelWarn
-	}
-	s.tell(level, "a proxy disconnected", "proxy", one.node, "reason", words)
-	s.report(Event{Kind: ProxyDisconnected, Node: one.node, Group: g.name, Words: words})
 }
 
 // tell writes a line of which there may be very many.
@@ -312,6 +327,9 @@ func (s *session) apply(r *request) error {
 	happened, look, err := s.locked(r, now)
 	if happened.Kind != 0 || s.asksForAll() {
 		s.leavePlace()
+	}
+	if happened.Kind == ResponseRejected {
+		s.server.tell(slog.LevelWarn, "a proxy rejected a response", "proxy", s.node, "type", happened.Type, "nonce", string(r.nonce), "reason", happened.Words)
 	}
 	if happened.Kind != 0 {
 		s.server.report(happened)

@@ -371,7 +371,7 @@ func TestEventsTellOfConnectionsResponsesAndAnswers(t *testing.T) {
 		for _, want := range []Event{
 			{Kind: ProxyConnected, Version: "Envoy 1.40.0"}, {Kind: ProxyDisconnected},
 			{Kind: ResponseSent, Type: RuntimeType}, {Kind: ResponseAccepted, Type: RuntimeType},
-			{Kind: ResponseSent, Type: RouteType}, {Kind: ResponseRejected, Type: RouteType},
+			{Kind: ResponseSent, Type: RouteType}, {Kind: ResponseRejected, Type: RouteType, Words: "bad"},
 			{Kind: ResponseSent, Type: RuntimeType, Heartbeat: true}, {Kind: ResponseAccepted, Type: RuntimeType, Heartbeat: true},
 		} {
 			want.Node, want.Group = "n1", "edge"

@@ -45,7 +45,7 @@ type realm struct {
 func newRealm(t *rapid.T) *realm {
 	r := &realm{world: newWorld(t)}
 	r.servers = [2]*Server{r.s, New(Config{
-		Cluster: "c1", Now: func() time.Time { return r.now }, Group: func(*corev3.Node, Protocol) string { return "edge" },
+		Cluster: "c1", Now: func() time.Time { return r.now }, Group: func(*corev3.Node, Protocol) string { return "edge" }, Log: sound(t),
 	})}
 	r.catchUp()
 	r.servers[1].Open()

@@ -68,7 +68,7 @@ func (r *realm) join(p *worldProxy, to *Server) {
 	p.at, p.inbox, p.nonce, p.stale, p.asked, p.fresh = to, nil, map[string]string{}, map[string]string{}, map[string]bool{}, map[Key]bool{}
 	p.refused = map[string]bool{}
 	first := &discoveryv3.DiscoveryRequest{Node: &corev3.Node{Id: p.node, Cluster: "edge"}, TypeUrl: RuntimeType}
-	one, err := to.join(nobody(), r.worldRequest(to, first))
+	one, _, err := to.join(nobody(), r.worldRequest(to, first))
 	r.check(err)
 	p.session, p.floor = one, 0
 	for _, url := range []string{RuntimeType, RouteType, EndpointType, ListenerType, "other", ClusterType} {
@@ -113,6 +113,7 @@ func (r *realm) deliver(p *worldProxy) bool {
 		return false
 	}
 	checkLast(r.t.Fatalf, p.session, o, r.now)
+	checkInFlight(r.t.Fatalf, p.session, r.hurried)
 	m := &discoveryv3.DiscoveryResponse{}
 	r.check(proto.Unmarshal(o.frame.buffers.Materialize(), m))
 	reached := p.at.reached()

@@ -120,7 +120,7 @@ type Event struct {
 	Type        string
 	Heartbeat   bool
 	Took        time.Duration
-	Words       string // of a proxy that disconnected: why the server ended its stream; empty: it did itself. Of a limit: the error
+	Words       string // of a proxy that disconnected: why the server ended its stream; empty: it did itself. Of a limit: the error. Of a rejection: the proxy's own
 	Limit       string // that was exceeded: a field of Limits in small letters, "silence" where no answer came in time, "reading" where nothing was read
 }
 
