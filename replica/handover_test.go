@@ -164,16 +164,3 @@ func TestWhatTheLastReportsConvictIsTakenBackInEtcdToo(t *testing.T) {
 		})
 	}
 }
-
-func TestAnEndIsInTimeWhateverEtcdDoes(t *testing.T) {
-	serving, d := halves(t)
-	judged(t, serving)
-	leads(t, serving, d)
-	report := reporter(t, serving)
-	turn(t, d)
-	report(policy.Counts{OK: 30}, policy.Counts{OK: 10})
-	if err := serving.store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	d.handOver()
-}

@@ -139,10 +139,11 @@ func (r *Replica) Run(ctx context.Context) error {
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
+			until := time.Now().Add(endIn)
 			resign()
 			<-resigned
 			r.xds.Dismiss()
-			r.drain(serving)
+			r.drain(serving, min(r.config.Drain, time.Until(until)-drainGrace))
 		case <-serving.Done():
 		}
 		stop()

@@ -4,6 +4,7 @@ import (
 	"path"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,6 +21,9 @@ func (s *Server) admit(service any, on grpc.ServerStream, of *grpc.StreamServerI
 	held, leads := on.Context().Value(leashKey{}).(*leash)
 	if !leads {
 		return errNoLeash()
+	}
+	if kind != path.Dir(discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName) {
+		defer s.companions.come(held)()
 	}
 	came := &newcomer{ServerStream: on, silent: time.AfterFunc(s.limits.Silence, func() {
 		s.report(Event{Kind: LimitExceeded, Limit: "silence"})

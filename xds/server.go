@@ -46,7 +46,8 @@ type Server struct {
 
 	answering *semaphore.Weighted // one client that asks what proxies have is answered at a time
 
-	strangers strangers // has its own lock
+	strangers  strangers  // has its own lock
+	companions companions // has its own lock
 
 	opened    atomic.Pointer[time.Time]
 	proof     atomic.Pointer[time.Time] // written under proving
@@ -139,7 +140,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// Drain lets no more streams in and ends those there are one by one, in random order, over this time: their proxies go elsewhere, and not all at once. It returns when
+// Drain lets no more streams in and ends those there are one by one, in random order, over this time: their proxies go elsewhere, and not all at once. With each end those
+// of other services over the same connection, which come back with as much as a proxy's reports, and would else all be cut off at once later. It returns when
 // all were told, or ctx ends.
 func (s *Server) Drain(ctx context.Context, over time.Duration) {
 	s.closed.Store(true)
@@ -156,6 +158,7 @@ func (s *Server) Drain(ctx context.Context, over time.Duration) {
 		}
 		for ; told < due; told++ {
 			all[told].kick(status.Error(codes.Unavailable, "this server is shutting down: another one goes on"))
+			s.companions.end(all[told].leash)
 		}
 		select {
 		case <-ctx.Done():
