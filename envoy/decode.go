@@ -64,9 +64,16 @@ const (
 // maxSum is beyond any sum of a metric's values that makes sense: squares of more could not be added up.
 const maxSum = 1e100
 
+// maxName bounds the bytes of a node's names.
+const maxName = 4 << 10
+
+// mostKept is how many entries of each kind a stream keeps room for between two reports.
+const mostKept = 1024
+
 var (
-	errTwice  = errors.New("a cluster that is reported twice")
-	errSample = errors.New("a metric whose sum or count is none")
+	errLongNode = errors.New("a node whose id or cluster is longer than 4096 bytes")
+	errTwice    = errors.New("a cluster that is reported twice")
+	errSample   = errors.New("a metric whose sum or count is none")
 )
 
 // words are names that came before, so that they need not be allocated again.
@@ -77,12 +84,22 @@ func (w *words) keep(name []byte) string {
 	if kept, known := (*w)[string(name)]; known {
 		return kept
 	}
-	if *w == nil || len(*w) >= 1024 {
+	kept := string(name)
+	if len(name) > mostKept {
+		return kept
+	}
+	if *w == nil || len(*w) >= mostKept {
 		*w = words{}
 	}
-	kept := string(name)
 	(*w)[kept] = kept
 	return kept
+}
+
+// trim gives back the room that an uncommonly large report took: the next one may be long in coming.
+func (r *loadReport) trim() {
+	if max(cap(r.clusters), cap(r.samples)) > mostKept { // a map stays as large as it ever was
+		r.told, r.clusters, r.samples = nil, nil, nil
+	}
 }
 
 func (r *loadReport) read(data mem.BufferSlice) {
@@ -98,8 +115,8 @@ func (r *loadReport) read(data mem.BufferSlice) {
 // metric that is none is left out, for an application can send what it likes.
 func (r *loadReport) decode(data []byte) error {
 	r.node, r.clusters, r.samples, r.flawed = origin{}, r.clusters[:0], r.samples[:0], nil
-	if clear(r.told); r.told == nil || cap(r.clusters) > 1024 { // a map stays as large as it ever was
-		r.told, r.clusters = map[string]struct{}{}, nil
+	if clear(r.told); r.told == nil {
+		r.told = map[string]struct{}{}
 	}
 	err := fields(data, func(number protowire.Number, value field) error {
 		switch {

@@ -154,6 +154,9 @@ func FuzzLoadReport(f *testing.F) {
 		if !ok {
 			return // what protobuf refuses may be read here, as long as it is read without harm
 		}
+		if errors.Is(err, errLongNode) {
+			return
+		}
 		if err != nil {
 			t.Fatalf("refused: %v", err)
 		}

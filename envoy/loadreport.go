@@ -40,6 +40,7 @@ func (c *Collector) serveLoad(stream grpc.ServerStream) (err error) {
 	c.config.Touch(s.node, c.config.Now())
 	report.wantNode = false
 	for {
+		report.trim()
 		if err := stream.RecvMsg(&report); err != nil {
 			return err
 		}

@@ -151,7 +151,23 @@ const (
 	fieldBound protowire.Number = 2
 )
 
-var errNumber = errors.New("a counter that is no count")
+var (
+	errNumber     = errors.New("a counter that is no count")
+	errHistograms = errors.New("more histograms of times than there are arms")
+)
+
+// trim gives back the room that an uncommonly large message took: the next one may be long in coming.
+func (r *statsReport) trim() {
+	if cap(r.counts) > mostKept*int(counters) {
+		r.counts = nil
+	}
+	if cap(r.times) > mostKept {
+		r.times = nil
+	}
+	if cap(r.buckets.bounds) > mostKept {
+		r.buckets = buckets{}
+	}
+}
 
 func (r *statsReport) read(data mem.BufferSlice) {
 	inOnePiece(data, func(message []byte) {
@@ -253,6 +269,9 @@ func (r *statsReport) count(of *watch, c counter, data []byte) error {
 }
 
 func (r *statsReport) histogram(of *watch, canary bool, data []byte) error {
+	if len(r.times) >= 2*len(r.watched) { // each has some of canaries beside all
+		return errHistograms
+	}
 	r.buckets.reset()
 	err := fields(data, func(number protowire.Number, value field) error {
 		switch {

@@ -1,16 +1,23 @@
 package envoy
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	loadstatsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	prometheus "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/policy/judge"
 )
 
@@ -112,6 +119,64 @@ func TestTheNodeOfStatisticsIsReadOnce(t *testing.T) {
 	same(t, "another time", r.node, origin{})
 }
 
+// A message of as many histograms as fit in would take 30 times its size.
+func TestMoreHistogramsThanThereAreArmsAreRefused(t *testing.T) {
+	r := reader()
+	most := 2 * len(*r.watching.Load())
+	for n, want := range map[int]error{most: nil, most + 1: errHistograms, 10_000: errHistograms} {
+		var families []*prometheus.MetricFamily
+		for range n {
+			families = append(families, timed("cluster.upstream_rq_time", blueArm, 40, 5))
+		}
+		err := r.decode(serialised(t, &metricsv3.StreamMetricsMessage{EnvoyMetrics: families}))
+		if !errors.Is(err, want) || len(r.times) > most {
+			t.Errorf("%d histograms: %v, and %d were taken; want %v", n, err, len(r.times), want)
+		}
+	}
+}
+
+// What one large message took is given back before the next one comes, which may be long.
+func TestAnUncommonlyLargeMessageIsNotRememberedForItsSize(t *testing.T) {
+	r := reader()
+	var families []*prometheus.MetricFamily
+	for i := range 2 * mostKept {
+		families = append(families, counted("cluster.upstream_rq_completed", blueArm, float64(i)))
+	}
+	if err := r.decode(serialised(t, &metricsv3.StreamMetricsMessage{EnvoyMetrics: families})); err != nil || len(r.counts) != len(families) {
+		t.Fatalf("%d counts, %v", len(r.counts), err)
+	}
+	for range int(counters) {
+		r.counts = append(r.counts, r.counts[:2*mostKept]...)
+	}
+	if r.trim(); cap(r.counts) > 0 {
+		t.Errorf("room for %d counts is kept", cap(r.counts))
+	}
+	var load loadReport
+	var stats []*endpointv3.ClusterStats
+	for i := range 2 * mostKept {
+		stats = append(stats, statsOf(fmt.Sprint(i), policy.Counts{OK: 1}, time.Second))
+	}
+	if err := load.decode(serialised(t, &loadstatsv3.LoadStatsRequest{ClusterStats: stats})); err != nil || len(load.clusters) != len(stats) {
+		t.Fatalf("%d clusters, %v", len(load.clusters), err)
+	}
+	if load.trim(); cap(load.clusters) > 0 || len(load.told) > 0 || len(load.words) > mostKept {
+		t.Errorf("room for %d clusters is kept, and %d names", cap(load.clusters), len(load.words))
+	}
+}
+
+func TestALongNodeIsRefused(t *testing.T) {
+	long := strings.Repeat("x", maxName+1)
+	for what, node := range map[string]*corev3.Node{"id": {Id: long}, "cluster": {Id: "edge-1", Cluster: long}} {
+		if err := reader().decode(serialised(t, &metricsv3.StreamMetricsMessage{Identifier: &metricsv3.StreamMetricsMessage_Identifier{Node: node}})); !errors.Is(err, errLongNode) {
+			t.Errorf("statistics of a node with a long %s: %v", what, err)
+		}
+		load := loadReport{wantNode: true}
+		if err := load.decode(serialised(t, &loadstatsv3.LoadStatsRequest{Node: node})); !errors.Is(err, errLongNode) {
+			t.Errorf("a load report of a node with a long %s: %v", what, err)
+		}
+	}
+}
+
 func FuzzStatistics(f *testing.F) {
 	f.Add(recording(f, "statistics-1.38.bin"))
 	f.Add(recording(f, "statistics-1.40.bin"))
@@ -125,6 +190,9 @@ func FuzzStatistics(f *testing.F) {
 		var m metricsv3.StreamMetricsMessage
 		if proto.Unmarshal(data, &m) != nil {
 			return // what protobuf refuses may be read here, as long as it is read without harm
+		}
+		if errors.Is(err, errHistograms) || errors.Is(err, errLongNode) {
+			return
 		}
 		if err != nil {
 			t.Fatalf("refused: %v", err)

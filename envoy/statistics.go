@@ -49,6 +49,7 @@ func (c *Collector) serveStatistics(stream grpc.ServerStream) (err error) {
 		now := c.config.Now()
 		c.config.Touch(s.node, now)
 		c.countStatistics(s, &report, now)
+		report.trim()
 		if err := stream.RecvMsg(&report); err != nil {
 			return err
 		}

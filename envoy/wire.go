@@ -124,6 +124,8 @@ func (o *origin) decode(data []byte) error {
 	return fields(data, func(number protowire.Number, value field) error {
 		switch {
 		case value.kind != protowire.BytesType:
+		case (number == fieldID || number == fieldCluster) && len(value.bytes) > maxName:
+			return errLongNode
 		case number == fieldID:
 			o.id = string(value.bytes)
 		case number == fieldCluster:

@@ -25,7 +25,7 @@ func (s *Server) admit(service any, on grpc.ServerStream, of *grpc.StreamServerI
 	if kind != path.Dir(discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName) {
 		defer s.companions.come(held)()
 	}
-	came := &newcomer{ServerStream: on, silent: time.AfterFunc(s.limits.Silence, func() {
+	came := &newcomer{ServerStream: on, server: s, silent: time.AfterFunc(s.limits.Silence, func() {
 		s.report(Event{Kind: LimitExceeded, Limit: "silence"})
 		held.end()
 	})}
@@ -41,13 +41,19 @@ func errNoLeash() error {
 type newcomer struct {
 	grpc.ServerStream
 
+	server *Server
 	silent *time.Timer // nil: it has said something
+	spent  allowance   // of messages: discovery, which answers, counts its own
 }
 
 // RecvMsg ends the while.
 func (n *newcomer) RecvMsg(m any) error {
 	err := n.ServerStream.RecvMsg(m)
 	n.speaks()
+	if err == nil && !n.spent.spend(n.server.limits, n.server.now(), 1) {
+		n.server.report(Event{Kind: LimitExceeded, Limit: "requests"})
+		return status.Errorf(codes.ResourceExhausted, "a stream may send %d messages a second (--max-requests)", n.server.limits.Requests)
+	}
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -84,4 +85,27 @@ func TestRequestsThatTouchManyNamesCostMore(t *testing.T) {
 			r.wantExceeded("requests")
 		})
 	}
+}
+
+// Streams of other services send as little as an Envoy's reports need.
+func TestTooManyMessagesOfAnotherServiceEndTheStreamAndAreCounted(t *testing.T) {
+	limited(t, Limits{Requests: 2}, func(r *rig) {
+		stream, err := statusv3.NewClientStatusDiscoveryServiceClient(r.conn).StreamClientStatus(r.t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			if err := stream.Send(&statusv3.ClientStatusRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				t.Fatalf("message %d: %v", i, err)
+			}
+		}
+		_ = stream.Send(&statusv3.ClientStatusRequest{}) // what becomes of it is read
+		if _, err := stream.Recv(); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "a stream may send 2 messages a second (--max-requests)") {
+			t.Errorf("ended with %v", err)
+		}
+		r.wantExceeded("requests")
+	})
 }
