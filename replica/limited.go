@@ -74,11 +74,12 @@ func (l *limited) alarms(now time.Time) (alarms []string) {
 	return alarms
 }
 
-// limitFlags are the flags of `rampart serve` by limit.
+// limitFlags are the flags of `rampart serve` by limit; of one without a flag, what it is about.
 func limitFlags() map[string]string {
 	return map[string]string{
 		"streams": "--max-streams", "nodestreams": "--max-node-streams", "types": "--max-types", "names": "--max-names", "layers": "--max-layers",
 		"requests": "--max-requests", "requestbytes": "--max-request-bytes", "silence": "--max-silence", "reading": "--max-silence, they do not read",
+		"namebytes": "names of more than 4 KiB",
 	}
 }
 

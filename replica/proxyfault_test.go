@@ -11,6 +11,7 @@ import (
 
 	"github.com/rampart-proxy/rampart/envoy"
 	"github.com/rampart-proxy/rampart/policy"
+	"github.com/rampart-proxy/rampart/replica"
 	"github.com/rampart-proxy/rampart/testenv"
 )
 
@@ -116,6 +117,7 @@ func TestARejectedClusterHoldsItsOwnReleaseOnly(t *testing.T) {
 		t.Errorf("%d proxies rejected it, want 1", fleet.Rejected)
 	}
 	r.untilSays("edge-2", "clusters.aggregate")
+	r.untilTold()
 
 	r.put("orders/shop", "advance")
 	r.climbsElsewhere(1000)
@@ -128,6 +130,45 @@ func TestARejectedClusterHoldsItsOwnReleaseOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.at(1000)
+}
+
+// untilTold waits until a replica tells of each resource of edge-2, which refuses aggregates, and of edge-1, which does not.
+func (r *rig) untilTold() {
+	r.t.Helper()
+	r.until("what both have", func() (bool, error) {
+		told := r.proxies(0, "edge-1", "edge-2")
+		if len(told) != 2 || len(r.proxies(0, "edge-3")) > 0 || len(r.proxies(0)[0].Resources) > 0 {
+			return false, fmt.Errorf("of those that were named: %+v", told)
+		}
+		refused := map[string]int{"edge-2": 2}
+		err := errors.Join(wellTold(told[0], refused[told[0].Proxy]), wellTold(told[1], refused[told[1].Proxy]))
+		return err == nil, err
+	})
+}
+
+// wellTold fails if a proxy is not told of as what it is, with so many resources that it refuses.
+func wellTold(p replica.ProxyView, refused int) error {
+	if p.Gateway != "edge" || !p.Known || p.Protocol != "delta" || p.Deadman != "6s" || p.Version != "Envoy 1.40.0" || p.Connected.IsZero() || p.LastReport.IsZero() || len(p.Rejections) != refused {
+		return fmt.Errorf("%+v", p)
+	}
+	types := map[string]int{}
+	for _, one := range p.Resources {
+		types[one.Type]++
+		switch {
+		case one.Rejected != "":
+			refused--
+			if one.Type != "cluster" || !strings.Contains(one.Name, "|") || !strings.Contains(one.Words, "clusters.aggregate") || one.Version != "" {
+				return fmt.Errorf("%s refuses %+v", p.Proxy, one)
+			}
+		case one.Missing, one.Version != "" && !one.Since.IsZero(): // it is not there, or it has it
+		default:
+			return fmt.Errorf("%s has %+v", p.Proxy, one)
+		}
+	}
+	if refused != 0 || types["layer"] != envoy.Layers || len(types) != 5 || types["cluster"]*types["endpoints"]*types["listener"]*types["routes"] == 0 {
+		return fmt.Errorf("%s has %v, and refuses %d more than told", p.Proxy, types, refused)
+	}
+	return nil
 }
 
 // untilSays waits until /proxies shows a proxy's own words.

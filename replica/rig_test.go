@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -281,9 +282,9 @@ func (r *rig) config(e *testenv.Envoy) string {
 	return strings.Join(lines, "\n")
 }
 
-// proxies is what a replica says of its proxies.
-func (r *rig) proxies(i int) []replica.ProxyView {
-	answer, err := http.Get("http://" + r.http[i] + "/proxies")
+// proxies is what a replica says of its proxies; of those that are named, in full.
+func (r *rig) proxies(i int, names ...string) []replica.ProxyView {
+	answer, err := http.Get("http://" + r.http[i] + "/proxies?" + url.Values{"name": names}.Encode())
 	if err != nil {
 		return nil
 	}

@@ -100,7 +100,14 @@ func sizeOf(held []Held) (bytes int) {
 }
 
 func clientConfig(p Proxy, held []Held, contents bool) *statusv3.ClientConfig {
-	client := &statusv3.ClientConfig{Node: &corev3.Node{Id: p.Node, Cluster: p.Group, UserAgentName: p.Version}}
+	client := &statusv3.ClientConfig{Node: &corev3.Node{Id: p.Node, Cluster: p.Group}}
+	name, version, known := strings.Cut(p.Version, " ")
+	if client.Node.UserAgentName = name; name == "Envoy" {
+		client.Node.UserAgentName = "envoy" // as it calls itself
+	}
+	if known {
+		client.Node.UserAgentVersionType = &corev3.Node_UserAgentVersion{UserAgentVersion: version}
+	}
 	for _, h := range held {
 		one := &statusv3.ClientConfig_GenericXdsConfig{TypeUrl: h.Type, Name: h.Name, VersionInfo: h.Version}
 		one.ConfigStatus, one.ClientStatus = statusOf(h)

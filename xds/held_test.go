@@ -79,10 +79,16 @@ func TestStandardToolsAreToldWhatProxiesHave(t *testing.T) {
 		}
 		var got []string
 		for _, c := range answer.Config[0].GenericXdsConfigs {
-			got = append(got, fmt.Sprint(c.Name, " ", c.ConfigStatus, " ", string(c.XdsConfig.GetValue()), " ", c.ErrorState.GetDetails()))
+			got = append(got, fmt.Sprint(c.Name, " ", c.ConfigStatus, " ", c.ClientStatus, " ", string(c.XdsConfig.GetValue()), " ", c.ErrorState.GetDetails()))
+			if has := c.XdsConfig != nil; has != (c.VersionInfo != "") || has != (c.LastUpdated != nil) || has && c.LastUpdated.AsTime().After(time.Now()) {
+				t.Errorf("%s has version %q since %v", c.Name, c.VersionInfo, c.LastUpdated)
+			}
 		}
-		if want := []string{"a SYNCED 1 ", "b STALE 1 ", "a NOT_SENT  ", "edge ERROR good no such cluster"}; !slices.Equal(got, want) {
+		if want := []string{"a SYNCED ACKED 1 ", "b STALE REQUESTED 1 ", "a NOT_SENT DOES_NOT_EXIST  ", "edge ERROR NACKED good no such cluster"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
+		}
+		if node := answer.Config[0].Node; node.Id != "n1" || node.Cluster != "edge" || node.UserAgentName != "envoy" || node.GetUserAgentVersion() != "1.40.0" {
+			t.Errorf("of node %v", node)
 		}
 		_, err = ask(&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{}})
 		if status.Code(err) != codes.InvalidArgument {
