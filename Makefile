@@ -71,11 +71,11 @@ test:
 soak:
 	@$(with_envoy) $(with_oldest) $(GO) test -count=1 -v -timeout 1h -run 'TestAFleet|UnderALargeFleet' ./replica -fleet 50 -ramps 20 -simulated 1000
 
-# Request sequences of any shape, by hostile clients in both protocols: no crash, no leak, no unbounded memory. FUZZ=PACKAGE/NAME fuzzes another test, for as long as FUZZTIME says.
-FUZZ     ?= ./xds/FuzzRequests
+# Request sequences of any shape, by hostile clients in both protocols: no crash, no leak, no unbounded memory. FUZZ=PACKAGE/NAME fuzzes another test; each for as long as FUZZTIME says.
+FUZZ     ?= ./xds/FuzzRequests ./xds/FuzzStreams
 FUZZTIME ?= 10m
 fuzz:
-	$(GO) test -run '^$$' -fuzz '^$(notdir $(FUZZ))$$' -fuzztime $(FUZZTIME) $(dir $(FUZZ))
+	@for each in $(FUZZ); do $(GO) test -run '^$$' -fuzz "^$${each##*/}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$${each%/*}" || exit 1; done
 
 # Needs an etcdctl of somebody else's, $ETCDCTL or on the PATH: that its users are equals of ours is only shown by the real one.
 test-etcdctl:

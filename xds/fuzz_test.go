@@ -46,7 +46,8 @@ type fuzzed struct {
 }
 
 type fuzzedStream struct {
-	session  *session
+	session  *session // that the server has of it, if it is not one of FuzzStreams
+	greeted  bool     // its first message went
 	protocol Protocol
 	sent     []answerable // the newest that it was sent
 }
@@ -167,16 +168,16 @@ func (z *fuzzed) request(one *fuzzedStream) []byte {
 	var m proto.Message
 	if one.protocol == Delta {
 		d := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, ResponseNonce: nonce, ErrorDetail: refused, ResourceNamesSubscribe: z.names(), ResourceNamesUnsubscribe: z.names()}
-		if z.byte()%3 == 0 {
+		if z.byte()%3 == 0 || !one.greeted {
 			d.InitialResourceVersions = last.versions
 		}
-		if one.session == nil {
+		if !one.greeted {
 			d.Node = node
 		}
 		m = d
 	} else {
 		d := &discoveryv3.DiscoveryRequest{TypeUrl: url, ResponseNonce: nonce, ErrorDetail: refused, ResourceNames: z.names(), VersionInfo: z.pick("", "x", "c1.99/0123456789abcdef", "c2.1/0123456789abcdef")}
-		if one.session == nil {
+		if !one.greeted {
 			d.Node = node
 		}
 		m = d
@@ -201,7 +202,7 @@ func (z *fuzzed) say(one *fuzzedStream, wire []byte) {
 		if err != nil {
 			return
 		}
-		one.session = joined
+		one.session, one.greeted = joined, true
 	}
 	if err := one.session.apply(r); err != nil {
 		z.leave(one)
@@ -212,7 +213,7 @@ func (z *fuzzed) say(one *fuzzedStream, wire []byte) {
 func (z *fuzzed) leave(one *fuzzedStream) {
 	if one.session != nil {
 		z.s.part(one.session)
-		one.session = nil
+		one.session, one.greeted = nil, false
 	}
 }
 
@@ -226,8 +227,12 @@ func (z *fuzzed) deliver(one *fuzzedStream) {
 		return
 	}
 	checkLast(z.t.Fatalf, one.session, o, z.now)
+	z.remember(one, o.frame.buffers.Materialize())
+}
+
+// remember has a stream read a message, so that it can answer it.
+func (z *fuzzed) remember(one *fuzzedStream, wire []byte) {
 	a := answerable{versions: map[string]string{}}
-	wire := o.frame.buffers.Materialize()
 	if one.protocol == Delta {
 		d := &discoveryv3.DeltaDiscoveryResponse{}
 		if err := proto.Unmarshal(wire, d); err != nil {
