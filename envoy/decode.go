@@ -11,6 +11,7 @@ import (
 
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/policy/judge"
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // loadReport is what one LoadStatsRequest says, without the node: Envoy repeats it in every message, 61 kB against some 100 bytes of counts
@@ -64,14 +65,14 @@ const (
 // maxSum is beyond any sum of a metric's values that makes sense: squares of more could not be added up.
 const maxSum = 1e100
 
-// maxName bounds the bytes of a node's names.
-const maxName = 4 << 10
-
-// mostKept is how many entries of each kind a stream keeps room for between two reports.
-const mostKept = 1024
+// A stream keeps room for so many entries of each kind between two reports, and as many names, none of them longer than that.
+const (
+	mostKept    = 1024
+	longestKept = 256
+)
 
 var (
-	errLongNode = errors.New("a node whose id or cluster is longer than 4096 bytes")
+	errLongNode = fmt.Errorf("a node whose id or cluster is longer than %d bytes", xds.MaxName)
 	errTwice    = errors.New("a cluster that is reported twice")
 	errSample   = errors.New("a metric whose sum or count is none")
 )
@@ -85,7 +86,7 @@ func (w *words) keep(name []byte) string {
 		return kept
 	}
 	kept := string(name)
-	if len(name) > mostKept {
+	if len(name) > longestKept {
 		return kept
 	}
 	if *w == nil || len(*w) >= mostKept {

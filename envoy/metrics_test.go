@@ -19,6 +19,7 @@ import (
 
 	"github.com/rampart-proxy/rampart/policy"
 	"github.com/rampart-proxy/rampart/policy/judge"
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // reader reads the statistics of shop's clusters.
@@ -165,7 +166,7 @@ func TestAnUncommonlyLargeMessageIsNotRememberedForItsSize(t *testing.T) {
 }
 
 func TestALongNodeIsRefused(t *testing.T) {
-	long := strings.Repeat("x", maxName+1)
+	long := strings.Repeat("x", xds.MaxName+1)
 	for what, node := range map[string]*corev3.Node{"id": {Id: long}, "cluster": {Id: "edge-1", Cluster: long}} {
 		if err := reader().decode(serialised(t, &metricsv3.StreamMetricsMessage{Identifier: &metricsv3.StreamMetricsMessage_Identifier{Node: node}})); !errors.Is(err, errLongNode) {
 			t.Errorf("statistics of a node with a long %s: %v", what, err)

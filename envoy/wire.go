@@ -11,6 +11,8 @@ import (
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/rampart-proxy/rampart/xds"
 )
 
 // maxCount is beyond what any proxy can count: a subtraction in it went below zero.
@@ -124,7 +126,7 @@ func (o *origin) decode(data []byte) error {
 	return fields(data, func(number protowire.Number, value field) error {
 		switch {
 		case value.kind != protowire.BytesType:
-		case (number == fieldID || number == fieldCluster) && len(value.bytes) > maxName:
+		case (number == fieldID || number == fieldCluster) && len(value.bytes) > xds.MaxName:
 			return errLongNode
 		case number == fieldID:
 			o.id = string(value.bytes)

@@ -15,7 +15,7 @@ import (
 // What a stream has the server remember is bounded in bytes, not only in names.
 func TestLongNamesEndTheStreamAndAreCounted(t *testing.T) {
 	limited(t, Limits{}, func(r *rig) {
-		long := strings.Repeat("x", maxName+1)
+		long := strings.Repeat("x", MaxName+1)
 		for what, ask := range map[string]func(*client){
 			"a name that is wanted":      func(c *client) { c.ask(EndpointType, "a", long) },
 			"a name of what it has":      func(c *client) { c.resumeAll(ClusterType, map[string]string{long: "1"}) },
@@ -25,7 +25,7 @@ func TestLongNamesEndTheStreamAndAreCounted(t *testing.T) {
 		} {
 			c := r.client(what)
 			ask(c)
-			wantEnd(t, c, codes.ResourceExhausted, fmt.Sprintf("a name of %d bytes: a type or a resource may have one of %d", len(long), maxName))
+			wantEnd(t, c, codes.ResourceExhausted, fmt.Sprintf("a name of %d bytes: a type or a resource may have one of %d", len(long), MaxName))
 		}
 		w := r.worldClient("state of the world")
 		w.ask(EndpointType, long)
@@ -41,7 +41,7 @@ func TestLongNamesEndTheStreamAndAreCounted(t *testing.T) {
 
 func TestLongNodesAreRefused(t *testing.T) {
 	limited(t, Limits{}, func(r *rig) {
-		long := strings.Repeat("x", maxName+1)
+		long := strings.Repeat("x", MaxName+1)
 		for what, node := range map[string]*corev3.Node{"id": {Id: long}, "cluster": {Id: "n1", Cluster: long}} {
 			c := r.client(what)
 			if err := c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: ClusterType, Node: node}); err != nil {

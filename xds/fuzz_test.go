@@ -18,14 +18,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add([]byte("\x00\x01\x00\x03\x04\x04\x05\x06\x00\x11\x02\x04\x04"))
 	f.Add([]byte("\x02\x00\x01\x00\x07\x07\x02\x00\x01\x01\x07\x07\x03\x09\x02\x00\x01\x10\x07"))
 	f.Add([]byte("\x05\x00\x1c\x12\x1atype.googleapis.com/x\x1a\x01a\x04\x00"))
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
-		script := make([]byte, 1+random.IntN(2000))
-		for i := range script {
-			script[i] = byte(random.Uint32())
-		}
-		f.Add(script)
-	}
+	addScripts(f, 200, 2000)
 	f.Fuzz(func(t *testing.T, script []byte) {
 		z := newFuzzed(t, script)
 		for len(z.script) > 0 {
@@ -34,6 +27,18 @@ func FuzzRequests(f *testing.F) {
 		}
 		z.end()
 	})
+}
+
+// addScripts begins a fuzzer's corpus with so many random scripts of up to so many bytes.
+func addScripts(f *testing.F, scripts, longest int) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range scripts {
+		script := make([]byte, 1+random.IntN(longest))
+		for i := range script {
+			script[i] = byte(random.Uint32())
+		}
+		f.Add(script)
+	}
 }
 
 // fuzzed is a server with streams that do what a script says.
@@ -108,12 +113,9 @@ func (z *fuzzed) step() {
 	case 0, 1:
 		z.say(one, z.request(one))
 	case 2:
-		length := int(z.byte())
-		raw := z.script[:min(length, len(z.script))]
-		z.script = z.script[len(raw):]
-		z.say(one, raw)
+		z.say(one, z.raw())
 	case 3:
-		z.s.Publish(z.s.reached()+int64(z.byte()%2), []Update{{Group: z.pick("edge", "", "x"), Set: z.resources(), Remove: []Key{{z.url(), z.name()}}, Urgent: z.byte()%4 == 0}})
+		z.publishes()
 	case 4:
 		z.now = z.now.Add(time.Duration(z.byte()) * 100 * time.Millisecond)
 		z.s.expelSilent(z.now)
@@ -126,6 +128,18 @@ func (z *fuzzed) step() {
 	case 9:
 		z.s.Adopt("c2")
 	}
+}
+
+// raw takes some of the script for a message.
+func (z *fuzzed) raw() []byte {
+	length := int(z.byte())
+	raw := z.script[:min(length, len(z.script))]
+	z.script = z.script[len(raw):]
+	return raw
+}
+
+func (z *fuzzed) publishes() {
+	z.s.Publish(z.s.reached()+int64(z.byte()%2), []Update{{Group: z.pick("edge", "", "x"), Set: z.resources(), Remove: []Key{{z.url(), z.name()}}, Urgent: z.byte()%4 == 0}})
 }
 
 func (z *fuzzed) resources() (all []Resource) {

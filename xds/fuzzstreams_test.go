@@ -3,7 +3,6 @@ package xds
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,14 +17,7 @@ import (
 // FuzzStreams is FuzzRequests over real streams of a server that runs: its senders, its places for those that wait, its sweeps. Clients read when the script says so, or
 // not at all. Besides, no goroutine and no place may be left when the streams have ended.
 func FuzzStreams(f *testing.F) {
-	random := rand.New(rand.NewPCG(3, 4))
-	for range 40 {
-		script := make([]byte, 1+random.IntN(1000))
-		for i := range script {
-			script[i] = byte(random.Uint32())
-		}
-		f.Add(script)
-	}
+	addScripts(f, 40, 1000)
 	f.Fuzz(func(t *testing.T, script []byte) {
 		change := func(c *Config) {
 			c.Log, c.Held = sound(t), func(Key, string) {}
@@ -85,12 +77,9 @@ func (z *fuzzedWire) step() {
 	case 0, 1, 2:
 		z.say(one, z.request(&one.fuzzedStream))
 	case 3:
-		length := int(z.byte())
-		raw := z.script[:min(length, len(z.script))]
-		z.script = z.script[len(raw):]
-		z.say(one, raw)
+		z.say(one, z.raw())
 	case 4:
-		z.s.Publish(z.s.reached()+int64(z.byte()%2), []Update{{Group: z.pick("edge", "", "x"), Set: z.resources(), Remove: []Key{{z.url(), z.name()}}, Urgent: z.byte()%4 == 0}})
+		z.publishes()
 	case 5:
 		time.Sleep(time.Duration(z.byte()) * 100 * time.Millisecond)
 	case 6:

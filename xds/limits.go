@@ -40,8 +40,8 @@ func (l Limits) WithDefaults() Limits {
 	}
 }
 
-// maxName bounds the bytes of one name: of a resource, a type, a node or its gateway.
-const maxName = 4 << 10
+// MaxName bounds the bytes of one name: of a resource, a type, a node or its gateway.
+const MaxName = 4 << 10
 
 // names is how many resources a stream may name of a type, and which limit says so.
 func (l Limits) names(t *interest) (most int, limit string) {

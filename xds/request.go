@@ -49,8 +49,8 @@ func (s *session) request(r *request, now time.Time) (Event, error) {
 
 // requested returns what a request is about, and whether it is the stream's first of this type; or which limit it exceeds.
 func (s *session) requested(r *request) (t *interest, first bool, limit string, err error) {
-	if r.longest > maxName {
-		return nil, false, "namebytes", status.Errorf(codes.ResourceExhausted, "a name of %d bytes: a type or a resource may have one of %d", r.longest, maxName)
+	if r.longest > MaxName {
+		return nil, false, "namebytes", status.Errorf(codes.ResourceExhausted, "a name of %d bytes: a type or a resource may have one of %d", r.longest, MaxName)
 	}
 	if t := s.interest(r.typeURL); t != nil {
 		return t, false, "", nil

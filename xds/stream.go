@@ -154,8 +154,8 @@ func (s *Server) join(on stream, first *request) (one *session, again bool, err 
 		return nil, false, status.Errorf(codes.InvalidArgument, "the stream's first message has a node that cannot be read: %v", err)
 	case node.GetId() == "":
 		return nil, false, status.Error(codes.InvalidArgument, "the stream's first message names no node id")
-	case max(len(node.GetId()), len(node.GetCluster())) > maxName:
-		return nil, false, status.Errorf(codes.InvalidArgument, "the stream's first message has a node whose id or cluster is longer than %d bytes", maxName)
+	case max(len(node.GetId()), len(node.GetCluster())) > MaxName:
+		return nil, false, status.Errorf(codes.InvalidArgument, "the stream's first message has a node whose id or cluster is longer than %d bytes", MaxName)
 	}
 	first.node = nil // it is read
 	name := s.groupOf(node, first.protocol)

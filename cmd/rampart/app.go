@@ -141,7 +141,7 @@ func (a *app) prepare(c *cobra.Command) error {
 	if err := fromEnvironment(c.Flags()); err != nil {
 		return err
 	}
-	err := a.flags.places()
+	err := a.flags.checkEtcd()
 	if err != nil {
 		return err
 	}

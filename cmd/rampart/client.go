@@ -39,8 +39,8 @@ func (f *clientFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.key, "etcd-key", "", "file with the client certificate's key")
 }
 
-// places checks the form of --etcd: that an address has no port would otherwise be told as if nobody answered there.
-func (f *clientFlags) places() error {
+// checkEtcd checks the form of --etcd: that an address has no port would otherwise be told as if nobody answered there.
+func (f *clientFlags) checkEtcd() error {
 	for _, text := range f.etcd {
 		rest, isUnix := strings.CutPrefix(text, "unix:")
 		if isUnix && rest != "" {
